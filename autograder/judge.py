@@ -1,0 +1,398 @@
+"""The judge: one pure function from an answer and a recording to a verdict. It runs no learner's code and reads no file.
+
+Everything that decides (tolerances, bars, points) comes from the recording. Nothing is taken from the answer but its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from autograder.answer import Answer, CaseRecord, Failure, Policy, Value
+from autograder.forbid import Use
+from autograder.recording import CheckRecording, Mistake
+from autograder.verdict import CaseVerdict, Verdict
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
+"""Allowed difference by dtype, relative to the value plus as much of the tensor's largest expected magnitude.
+
+Each is some tens to a thousand times the dtype's rounding (2.2e-16, 1.2e-7, 7.8e-3, 9.8e-4): room for another order of summation and for
+an intermediate in lower precision, and far below what any mistake changes. `make stress` measures the room that is left.
+"""
+
+SMALLEST_SCALE = 1e-6
+"""Where everything expected is (nearly) zero, differences are measured against this fraction of 1."""
+
+ENOUGH_EVIDENCE = 4
+"""How much has to agree with a known mistake before it is named although it does not explain the whole answer."""
+
+SHOWN = 64
+"""Tensors of at most so many elements are written out in a message."""
+
+
+def judge(answer: Answer | None, recording: CheckRecording, forbidden: Sequence[Use] = ()) -> Verdict:
+    """Compare an answer with a recording.
+
+    Args:
+        answer: what the learner's code answered, or None when it left no evidence.
+        recording: the reference's answer, the known mistakes' answers, and the policies.
+        forbidden: forbidden calls found in the source of the exercise.
+
+    Returns: the verdict; `passed` only if every case of the recording was answered as the reference answered it.
+    """
+    if answer is None:
+        return _verdict(recording, "missing", "This check left no answer, so there is nothing to give points for.")
+    if forbidden:
+        uses = "; ".join(str(use) for use in forbidden)
+        return _verdict(recording, "wrong", f"The exercise asks you to build this yourself, and your code uses it ready-made: {uses}.")
+    stub = _unattempted(answer, recording)
+    if stub is not None:
+        return _verdict(recording, "not_attempted", stub)
+
+    cases = [_judge_case(case, answer) for case in recording.reference.cases]
+    failed = [case for case in cases if case.state != "passed"]
+    if not failed:
+        return _verdict(recording, "passed", "All cases agree.", cases=cases, points=recording.points)
+
+    match = _recognise(answer, recording, {case.name for case in failed})
+    lines = []
+    if match is not None:
+        lines.append(match.mistake.says)
+        if not match.whole:
+            lines.append(f"(That explains “{match.case}”; another case differs in some other way.)")
+    # an exception says more than the cases that were not reached because of it
+    first = next((case for case in failed if case.state == "error"), failed[0]) if failed[0].state == "not reached" else failed[0]
+    lines.append(f"{first.name}: {first.detail}" if first.name else first.detail)
+    passed = len(cases) - len(failed)
+    lines.append(f"{passed} of {len(cases)} cases agree." + (f" See the paper: {recording.paper}." if recording.paper else ""))
+
+    core = [case for case in failed if case.part is None]
+    if not core:
+        lost = sum(recording.reference.parts[name] for name in {case.part for case in failed if case.part})
+        status, points = "partial", recording.points - lost
+    else:
+        status, points = ("error" if answer.error is not None and core[0].state in ("error", "not reached") else "wrong"), 0
+    return _verdict(recording, status, "\n".join(lines), cases=cases, points=points, misconception=match.mistake.name if match else None)
+
+
+def _verdict(
+    recording: CheckRecording,
+    status: str,
+    message: str,
+    cases: Sequence[CaseVerdict] = (),
+    points: int = 0,
+    misconception: str | None = None,
+) -> Verdict:
+    return Verdict(recording.check, status, points, recording.points, message, misconception, tuple(cases))
+
+
+def _unattempted(answer: Answer, recording: CheckRecording) -> str | None:
+    """The sentence for a stub that still raises, if that is what ended the experiment."""
+    error = answer.error
+    if error is None or error.type != "NotImplementedError" or error.message not in recording.stubs:
+        return None
+    exercise = recording.stubs[error.message]
+    if exercise == recording.check:
+        return f"Not attempted yet: {error.message}."
+    return f"This needs `{exercise}` first, which is not attempted yet: {error.message}."
+
+
+# -- one case --------------------------------------------------------------------------------------------------------------
+
+
+def _judge_case(expected: CaseRecord, answer: Answer) -> CaseVerdict:
+    found = answer.case(expected.name)
+    if found is None:
+        error = answer.error
+        if error is not None:
+            detail = f"not reached: {_describe(error)}"
+        else:
+            detail = "the experiment did not record this case"
+        return CaseVerdict(expected.name, "not reached", detail, expected.part)
+    if found.error is not None and expected.error is None:
+        return CaseVerdict(expected.name, "error", f"your code raised {_describe(found.error)}" + _inputs(expected), expected.part)
+    difference = _difference(expected, found, expected.policy)
+    if difference is None:
+        return CaseVerdict(expected.name, "passed", "", expected.part)
+    return CaseVerdict(expected.name, "failed", difference.text + _inputs(expected) + difference.shown, expected.part)
+
+
+def _describe(error: Failure) -> str:
+    text = f"{error.type}: {error.message}" if error.message else error.type
+    return f"{text} (in {error.where})" if error.where else text
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a case differs: a sentence, and the values written out where they are small."""
+
+    text: str
+    shown: str = ""
+
+
+def _difference(expected: CaseRecord, found: CaseRecord, policy: Policy) -> Difference | None:
+    """The first difference between two records of a case, or None where they agree under the policy."""
+    if (expected.error is None) != (found.error is None) or (
+        expected.error is not None and found.error is not None and not _same_error(expected.error, found.error)
+    ):
+        return Difference("raised an error" if found.error else "raised no error")
+    for path, value in expected.values.items():
+        name = _name_of(path, expected, policy)
+        if path not in found.values:
+            return Difference(_structure(expected, found, name))
+        difference = _value_difference(value, found.values[path], policy, name)
+        if difference is not None:
+            return difference
+    extra = [path for path in found.values if path not in expected.values]
+    if extra:
+        return Difference(_structure(expected, found, _name_of(extra[0], expected, policy)))
+    if set(found.modified) - set(expected.modified):
+        return Difference(f"your code changes its input {', '.join(found.modified)} in place; a caller still needs it.")
+    return None
+
+
+def _same_error(one: Failure, other: Failure) -> bool:
+    return one.type == other.type and one.message == other.message
+
+
+def _name_of(path: str, case: CaseRecord, policy: Policy) -> str:
+    head, _, rest = path.partition("/")
+    if case.labels and head.isdigit() and int(head) < len(case.labels):
+        head = case.labels[int(head)]
+        return f"{head}/{rest}" if rest else head
+    if policy.about:
+        return f"{policy.about} {path}".strip()
+    return path or "result"
+
+
+def _structure(expected: CaseRecord, found: CaseRecord, name: str) -> str:
+    if list(found.values) == [""] and found.values[""].kind == "none":
+        return "your code returned None: is there a `return`?"
+    wanted = ", ".join(_name_of(path, expected, expected.policy) for path in expected.values)
+    if list(expected.values) == [""]:
+        return f"expected one result, found {len(found.values)} ({', '.join(found.values)})."
+    if list(found.values) == [""]:
+        return f"expected {len(expected.values)} results ({wanted}), found one: {_kind(found.values[''])}."
+    state = "is missing" if name in wanted.split(", ") else "was not expected"
+    return f"{name} {state}: expected {len(expected.values)} results ({_clip(wanted)}), found {len(found.values)}."
+
+
+def _value_difference(expected: Value, found: Value, policy: Policy, name: str) -> Difference | None:
+    if policy.at_least is not None or policy.at_most is not None:
+        return _bar_difference(found, policy, name)
+    if expected.kind == "number" and found.kind == "tensor" and found.content.dim() == 0 and found.content.dtype is not torch.bool:
+        found = Value("number", found.content.item())
+    if expected.kind == "boolean" and found.kind == "tensor" and found.content.dim() == 0 and found.content.dtype is torch.bool:
+        found = Value("boolean", bool(found.content))
+    if expected.kind != found.kind:
+        if found.kind == "none":
+            return Difference(f"{name} is None{'; is there a `return`?' if name == 'result' else ''}: expected {_kind(expected)}.")
+        return Difference(f"{name} is {_kind(found)}; expected {_kind(expected)}.")
+    if expected.kind == "tensor" or expected.kind == "ndarray":
+        return _tensor_difference(expected.content, found.content, policy, name)
+    if expected.kind == "number":
+        return _number_difference(expected.content, found.content, policy, name)
+    if expected.content != found.content:
+        return Difference(f"{name} is {_clip(found.content)!s}; expected {_clip(expected.content)!s}.")
+    return None
+
+
+def _bar_difference(found: Value, policy: Policy, name: str) -> Difference | None:
+    value = found.content.item() if found.kind == "tensor" and found.content.numel() == 1 else found.content
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return Difference(f"{name} is {_kind(found)}; expected a number.")
+    if policy.at_least is not None and not value >= policy.at_least:
+        return Difference(f"{name} is {value:.4g}; at least {policy.at_least:.4g} is needed.")
+    if policy.at_most is not None and not value <= policy.at_most:
+        return Difference(f"{name} is {value:.4g}; at most {policy.at_most:.4g} is allowed.")
+    return None
+
+
+def _number_difference(expected: float, found: float, policy: Policy, name: str) -> Difference | None:
+    if isinstance(expected, int) or policy.exact:
+        same = expected == found
+    else:
+        tolerance = policy.tol if policy.tol is not None else TOLERANCE[torch.float32]
+        both_nan = expected != expected and found != found
+        same = both_nan or expected == found or abs(found - expected) <= tolerance * (abs(expected) + max(abs(expected), SMALLEST_SCALE))
+    return None if same else Difference(f"{name} is {found:.6g}; expected {expected:.6g}.")
+
+
+def _tensor_difference(expected: torch.Tensor, found: torch.Tensor, policy: Policy, name: str) -> Difference | None:
+    if expected.shape != found.shape:
+        return Difference(f"{name} has shape {tuple(found.shape)}; expected {tuple(expected.shape)}.", _both(expected, found))
+    if _family(expected.dtype) != _family(found.dtype) or (
+        expected.dtype.is_floating_point and expected.dtype != found.dtype and not policy.any_dtype
+    ):
+        return Difference(f"{name} has dtype {_dtype(found.dtype)}; expected {_dtype(expected.dtype)}.")
+    if not expected.dtype.is_floating_point or policy.exact:
+        wrong = expected != found
+        tolerance_note = ""
+    else:
+        # half precisions are compared as what they hold; the tolerance is the coarser dtype's
+        tolerance = policy.tol if policy.tol is not None else max(TOLERANCE[expected.dtype], TOLERANCE.get(found.dtype, 0.0))
+        a, b = expected.double(), found.double()
+        nan = b.isnan() & ~a.isnan()
+        if nan.any():
+            return Difference(f"{name} has {int(nan.sum())} NaN, the first at {_index(nan)}.", _both(expected, found))
+        finite = a.isfinite()
+        scale = float(a[finite].abs().max()) if finite.any() else 0.0
+        allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(scale, SMALLEST_SCALE))
+        wrong = torch.where(finite, ~((a - b).abs() <= allowed), ~((a == b) | (a.isnan() & b.isnan())))
+        tolerance_note = ""
+    if not wrong.any():
+        return None
+    count = int(wrong.sum())
+    if expected.numel() == 0:
+        return None
+    where = _worst(expected, found, wrong)
+    share = f"{count} of {expected.numel()} values differ" if expected.numel() > 1 else "the value differs"
+    return Difference(
+        f"{name}: {share}, most at {list(where)}: {_scalar(found[where])} where {_scalar(expected[where])} was expected.{tolerance_note}",
+        _both(expected, found),
+    )
+
+
+def _family(dtype: torch.dtype) -> str:
+    return "bool" if dtype is torch.bool else "float" if dtype.is_floating_point else "integer"
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _index(mask: torch.Tensor) -> list[int]:
+    return [int(i) for i in mask.nonzero()[0]] if mask.dim() else []
+
+
+def _worst(expected: torch.Tensor, found: torch.Tensor, wrong: torch.Tensor) -> tuple[int, ...]:
+    error = torch.nan_to_num((expected.double() - found.double()).abs(), nan=float("inf"))
+    flat = torch.where(wrong, error, -1.0).flatten().argmax()
+    return tuple(int(i) for i in np.unravel_index(int(flat), tuple(expected.shape))) if expected.dim() else ()
+
+
+def _scalar(value: torch.Tensor) -> str:
+    item = value.item()
+    return f"{item:.4g}" if isinstance(item, float) else str(item)
+
+
+def _kind(value: Value) -> str:
+    if value.is_tensor:
+        noun = "tensor" if value.kind == "tensor" else "numpy array"
+        return f"a {_dtype(value.content.dtype)} {noun} of shape {tuple(value.content.shape)}"
+    if value.kind == "none":
+        return "None"
+    if value.kind == "other":
+        return f"{value.content}"
+    return f"the {value.kind} {_clip(value.content)!s}"
+
+
+def _clip(value: object, width: int = 200) -> str:
+    text = repr(value) if isinstance(value, str) and "'" not in value and len(value) < 40 else str(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _write(tensor: torch.Tensor) -> str:
+    values = tensor.double().numpy() if tensor.dtype.is_floating_point else tensor.numpy()
+    return np.array2string(values, precision=4, suppress_small=True, separator=", ", max_line_width=100)
+
+
+def _inputs(case: CaseRecord) -> str:
+    lines = [
+        f"\n  {name} = {_indent(_write(value.content), len(name) + 5)}" if value.is_tensor else f"\n  {name} = {value.content!r}"
+        for name, value in case.inputs.items()
+    ]
+    return "\nwith" + "".join(lines) if lines and sum(v.content.numel() if v.is_tensor else 1 for v in case.inputs.values()) <= SHOWN else ""
+
+
+def _both(expected: torch.Tensor, found: torch.Tensor) -> str:
+    if max(expected.numel(), found.numel()) > SHOWN or not max(expected.numel(), found.numel()) > 1:
+        return ""
+    return f"\nfound    {_indent(_write(found), 9)}\nexpected {_indent(_write(expected), 9)}"
+
+
+def _indent(text: str, width: int) -> str:
+    return text.replace("\n", "\n" + " " * width)
+
+
+# -- which mistake it is ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Match:
+    """A known mistake that explains the answer; `whole` if it explains all of it, else `case` is one that it explains."""
+
+    mistake: Mistake
+    whole: bool
+    case: str
+
+
+def _recognise(answer: Answer, recording: CheckRecording, failed: set[str]) -> Match | None:
+    """The known mistake that gave this answer.
+
+    A mistake explains the whole answer if the two agree on every case. Where none does (two mistakes at once), the one that
+    explains most failing cases is named, if it explains one by values and not merely by failing too.
+    """
+    best: tuple[int, Match] | None = None
+    for mistake in recording.mistakes:
+        agrees: dict[str, bool] = {}
+        explained: list[str] = []
+        evidence = 0
+        for case in recording.reference.cases:
+            theirs, found = mistake.answer.case(case.name), answer.case(case.name)
+            if theirs is None or found is None:
+                agrees[case.name] = theirs is found and _same_end(mistake.answer, answer)
+                continue
+            agrees[case.name] = _agrees_with_mistake(case, theirs, found)
+            if agrees[case.name] and case.name in failed and (weight := _evidence(case, theirs)):
+                explained.append(case.name)
+                evidence += weight
+        if all(agrees.values()) and (explained or mistake.answer.error is not None or _alone(mistake, recording)):
+            return Match(mistake, True, explained[0] if explained else "")
+        if evidence >= ENOUGH_EVIDENCE and (best is None or len(explained) > best[0]):
+            best = (len(explained), Match(mistake, False, explained[0]))
+    return best[1] if best else None
+
+
+def _same_end(one: Answer, other: Answer) -> bool:
+    return one.error is not None and other.error is not None and _same_error(one.error, other.error)
+
+
+def _agrees_with_mistake(case: CaseRecord, theirs: CaseRecord, found: CaseRecord) -> bool:
+    if case.policy.at_least is not None or case.policy.at_most is not None:
+        return (_difference(case, theirs, case.policy) is None) == (_difference(case, found, case.policy) is None)
+    return _difference(theirs, found, case.policy) is None and set(theirs.modified) == set(found.modified)
+
+
+def _evidence(case: CaseRecord, theirs: CaseRecord) -> int:
+    """How telling it is to agree with a mistake on this case: wrong finite numbers weigh 4, wrong truth values and constants 1."""
+    if case.policy.at_least is not None or case.policy.at_most is not None or _difference(case, theirs, case.policy) is None:
+        return 0
+    weight = len(set(theirs.modified) - set(case.modified)) * ENOUGH_EVIDENCE
+    for path, wrong in theirs.values.items():
+        right = case.values.get(path)
+        if wrong.is_tensor and wrong.content.numel():
+            value = wrong.content.flatten()
+            if right is not None and right.is_tensor and right.content.shape == wrong.content.shape:
+                value = value[(right.content.flatten() != value)]
+            if value.dtype.is_floating_point:
+                telling = value[value.isfinite() & (value != 0) & (value != 1)]
+                weight += 4 * int(telling.unique().numel()) + int(value.numel() > 0)
+            else:
+                weight += int(value.numel())
+        elif right is None or right != wrong:
+            weight += 4 if wrong.kind in ("number", "string") else 1
+    return weight
+
+
+def _alone(mistake: Mistake, recording: CheckRecording) -> bool:
+    """Whether no other known mistake fails the same cases (all that a metric's bar can tell)."""
+
+    def pattern(other: Mistake) -> set[str]:
+        cases = recording.reference.cases
+        return {case.name for case in cases if (r := other.answer.case(case.name)) is None or _difference(case, r, case.policy)}
+
+    return all(other is mistake or pattern(other) != pattern(mistake) for other in recording.mistakes)

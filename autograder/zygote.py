@@ -1,0 +1,819 @@
+"""The warm process: imports torch once, forks a kernel for each submission and runs its cells; it never judges and holds no secret.
+
+This file is run as a script, usually inside bubblewrap, by :class:`autograder.engine.Zygote`. It talks to that process alone:
+
+* over a control socket (``SOCK_SEQPACKET``) come requests, each with two file descriptors: the kernel's own socket and a pipe for
+  its exit status;
+* over the kernel's socket come frames ``length (4 bytes, big-endian), JSON`` and go frames ``kind (1 byte), length, payload`` where
+  kind ``J`` is JSON and ``B`` the bytes of the answer file just announced.
+
+The learner's code runs in the same process as the kernel's end of that socket, so the other end believes nothing it reads.
+What a kernel may not do is set from outside of its reach, before its first cell: namespaces, capabilities, limits, system calls.
+"""
+
+from __future__ import annotations
+
+import array
+import base64
+import builtins
+import ctypes
+import errno
+import fcntl
+import importlib
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import socket
+import stat
+import struct
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+INNER_ID = 1000
+DATA_FD = 700
+TORCH_FIRST_SEED = 67280421310721  # what torch's default generator holds in a fresh process
+HOME = "/home/learner"
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+MS_REC, MS_PRIVATE = 16384, 1 << 18
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 24, 22
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(value: int, what: str) -> int:
+    if value < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return value
+
+
+def unshare(flags: int) -> None:
+    """``unshare(2)``. Raises OSError."""
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """``mount(2)``. Raises OSError."""
+    code = _libc.mount(
+        source.encode(), target.encode(), kind.encode() if kind else None, ctypes.c_ulong(flags), data.encode() if data else None
+    )
+    _checked(code, f"mount {target}")
+
+
+def prctl(option: int, *values: int) -> None:
+    """``prctl(2)``. Raises OSError."""
+    padded = [*values, 0, 0, 0, 0][:4]
+    _checked(_libc.prctl(ctypes.c_int(option), *(ctypes.c_ulong(v) for v in padded)), f"prctl {option}")
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# Walls around a kernel
+# --------------------------------------------------------------------------------------------------------------------------------
+
+# name: (x86_64, aarch64). None: the call does not exist there.
+_DENIED: dict[str, tuple[int | None, int | None]] = {
+    "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41),
+    "chroot": (161, 51), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431),
+    "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438), "bpf": (321, 280),
+    "perf_event_open": (298, 241), "userfaultfd": (323, 282), "add_key": (248, 217), "request_key": (249, 218),
+    "keyctl": (250, 219), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
+    "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "swapon": (167, 224),
+    "swapoff": (168, 225), "reboot": (169, 142), "quotactl": (179, 60), "acct": (163, 89), "syslog": (103, 116),
+    "personality": (135, 92), "modify_ldt": (154, None), "iopl": (172, None), "ioperm": (173, None),
+    # Memory that belongs to no process's resident set, so that the monitor would not see it:
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190),
+}  # fmt: skip
+_CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
+_AUDIT_ARCH = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+_NEW_NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+
+
+def seccomp_program(machine: str) -> bytes | None:
+    """The filter of system calls as classic BPF, or None for a machine whose numbers are not known here.
+
+    Denies what a notebook has no use for and an escape would begin with: namespaces, mounts, keys, BPF, io_uring, tracing, memory
+    outside of every resident set, and sockets other than UNIX and internet ones (vsock, for one, reaches a virtual machine's host
+    from any network namespace).
+    """
+    if machine not in _AUDIT_ARCH:
+        return None
+    arch, column = _AUDIT_ARCH[machine]
+    load, equal, at_least, has_bit, ret = 0x20, 0x15, 0x35, 0x45, 0x06
+    allow, kill = 0x7FFF0000, 0x80000000
+
+    def refuse(number: int) -> int:
+        return 0x00050000 | number
+
+    steps: list[tuple[int, int, int, int]] = [(load, 0, 0, 4), (equal, 1, 0, arch), (ret, 0, 0, kill), (load, 0, 0, 0)]
+    if machine == "x86_64":  # the x32 calls have numbers of their own
+        steps += [(at_least, 0, 1, 0x40000000), (ret, 0, 0, refuse(errno.ENOSYS))]
+    for name, numbers in _DENIED.items():
+        if (number := numbers[column]) is not None:
+            answer = errno.ENOSYS if name.startswith(("memfd", "io_uring")) else errno.EPERM
+            steps += [(equal, 0, 1, number), (ret, 0, 0, refuse(answer))]
+    steps += [(equal, 0, 1, _CLONE3[column]), (ret, 0, 0, refuse(errno.ENOSYS))]  # its flags are behind a pointer; libc falls back
+    steps += [
+        (equal, 0, 4, _CLONE[column]), (load, 0, 0, 16), (has_bit, 0, 1, _NEW_NAMESPACES), (ret, 0, 0, refuse(errno.EPERM)),
+        (ret, 0, 0, allow),
+    ]  # fmt: skip
+    steps += [(equal, 0, 5, _SOCKET[column]), (load, 0, 0, 16)]
+    steps += [(equal, 3, 0, int(socket.AF_UNIX)), (equal, 2, 0, int(socket.AF_INET)), (equal, 1, 0, int(socket.AF_INET6))]
+    steps += [(ret, 0, 0, refuse(errno.EAFNOSUPPORT)), (ret, 0, 0, allow)]
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def filter_system_calls() -> bool:
+    """Install the filter for this process and all it starts; False where the machine is unknown. Needs PR_SET_NO_NEW_PRIVS."""
+    program = seccomp_program(platform.machine())
+    if program is None or struct.calcsize("P") != 8:
+        return False
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("=H6xP", len(program) // 8, ctypes.addressof(buffer))
+    holder = ctypes.create_string_buffer(header, len(header))
+    prctl(PR_SET_SECCOMP, 2, ctypes.addressof(holder))
+    return True
+
+
+def drop_privileges() -> None:
+    """Give up every capability for good: effective, permitted, inheritable, ambient and bounding."""
+    for capability in range(64):
+        if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0:
+            break
+    _libc.prctl(PR_CAP_AMBIENT, ctypes.c_ulong(4), 0, 0, 0)
+    header = struct.pack("=II", 0x20080522, 0)
+    _checked(_libc.capset(header, b"\0" * 24), "capset")
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def enter_namespaces() -> None:
+    """Leave the zygote's namespaces (the next fork is pid 1 of the new one). Raises OSError where the system forbids it."""
+    uid, gid = os.getuid(), os.getgid()
+    unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{INNER_ID} {uid} 1"), ("gid_map", f"{INNER_ID} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def private_files(disk: int) -> None:
+    """In new namespaces: one tmpfs of `disk` bytes serves the home, /tmp and /dev/shm; /proc shows only this pid namespace."""
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount("tmpfs", "/home", "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk},nr_inodes={max(1024, disk // 8192)},mode=0755")
+    for path, where, mode in ((HOME, None, 0o755), ("/home/.tmp", "/tmp", 0o1777), ("/home/.shm", "/dev/shm", 0o1777)):
+        os.mkdir(path)
+        os.chmod(path, mode)
+        if where:
+            mount(path, where, None, MS_BIND)
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for path in ("/", "/dev"):  # another kernel of this zygote must not find a note left in the shared root
+        mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | (MS_NODEV if path == "/" else 0))
+    for name in ("sys", "irq", "bus", "sysrq-trigger"):  # nothing there is ours to write; a second wall for uid 0
+        try:
+            mount(f"/proc/{name}", f"/proc/{name}", None, MS_BIND | MS_REC)
+            mount("none", f"/proc/{name}", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENOENT and os.access(f"/proc/{name}", os.W_OK):
+                raise
+
+
+def loopback_up() -> None:
+    """Bring up the loopback interface of this (private, otherwise empty) network namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        fcntl.ioctl(probe, 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))
+
+
+def limit_resources(limits: dict[str, int]) -> None:
+    """Hard limits of the kernel process and all it starts; the monitor outside counts memory and processes besides."""
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, limits["disk"]),
+        (resource.RLIMIT_NOFILE, limits["files"]),
+        (resource.RLIMIT_NPROC, limits["processes"]),
+        (resource.RLIMIT_MEMLOCK, 1 << 16),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        # One absurd request fails at once with MemoryError; what is really used is the monitor's business.
+        (resource.RLIMIT_DATA, 2 * limits["memory"]),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# What a cell shows
+# --------------------------------------------------------------------------------------------------------------------------------
+
+
+class CellOutputs:
+    """Outputs of the running cell as nbformat v4 dictionaries, kept up to a budget; what exceeds it is counted and dropped."""
+
+    MOST = 256
+
+    def __init__(self, text: int, images: int) -> None:
+        self.text_budget, self.image_budget = text, images
+        self.pid = os.getpid()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: a new cell begins."""
+        self.items: list[dict[str, Any]] = []
+        self.text_left, self.image_left, self.dropped, self.clear_first = self.text_budget, self.image_budget, 0, False
+
+    def _room(self) -> bool:
+        if self.clear_first:
+            self.items, self.clear_first = [], False
+        return len(self.items) < self.MOST
+
+    def _cut(self, text: str) -> str:
+        kept = text[: self.text_left] if len(text) > self.text_left else text
+        self.text_left -= len(kept)
+        self.dropped += len(text) - len(kept)
+        return kept
+
+    def stream(self, name: str, text: str) -> None:
+        """Append printed text."""
+        if not self.text_left:
+            self.dropped += len(text)
+            return
+        if not self._room() and not (self.items and self.items[-1].get("name") == name):
+            self.dropped += len(text)
+            return
+        kept = self._cut(text)
+        last = self.items[-1] if self.items else None
+        if last is not None and last["output_type"] == "stream" and last["name"] == name:
+            last["text"].append(kept)
+        else:
+            self.items.append({"output_type": "stream", "name": name, "text": [kept]})
+
+    def rich(self, kind: str, data: dict[str, Any], **more: Any) -> None:
+        """Append a displayed value; `data` maps MIME types to text or bytes."""
+        if not self._room():
+            self.dropped += 1
+            return
+        kept: dict[str, str] = {}
+        for mime, value in data.items():
+            if isinstance(value, (bytes, bytearray)):
+                value = base64.b64encode(value).decode()
+            if not isinstance(value, str):
+                continue
+            if mime.startswith("image/") and mime != "image/svg+xml":
+                if len(value) <= self.image_left:
+                    self.image_left -= len(value)
+                    kept[mime] = value
+                else:
+                    self.dropped += len(value)
+            else:
+                kept[mime] = self._cut(value)
+        if kept:
+            self.items.append({"output_type": kind, "data": kept, "metadata": {}, **more})
+
+    def error(self, name: str, value: str, lines: list[str]) -> None:
+        """Append an exception. A few thousand characters are kept for it whatever was printed before."""
+        self._room()
+        room = max(self.text_left, 8000)
+        text = "\n".join(lines)
+        if len(text) > room:
+            text = text[: room // 2] + "\n…\n" + text[-room // 2 :]
+        self.items.append({"output_type": "error", "ename": name[:200], "evalue": value[:4000], "traceback": text.split("\n")})
+
+    def finished(self) -> list[dict[str, Any]]:
+        """The outputs, with streams joined and a line that says how much was dropped."""
+        for item in self.items:
+            if item["output_type"] == "stream":
+                item["text"] = "".join(item["text"])
+        if self.dropped:
+            note = f"\n… output truncated: {self.dropped} more characters\n"
+            self.items.append({"output_type": "stream", "name": "stdout", "text": note})
+        return self.items
+
+
+class CellStream:
+    """Stands for ``sys.stdout`` or ``sys.stderr`` in a kernel: a text stream into the cell's outputs."""
+
+    encoding, errors, newlines, closed, line_buffering, mode = "utf-8", "replace", None, False, True, "w"
+
+    def __init__(self, name: str, outputs: CellOutputs, fd: int) -> None:
+        self.name, self._outputs, self._fd = f"<{name}>", outputs, fd
+        self._stream = name
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if os.getpid() != self._outputs.pid:  # a process the cell forked: its copy of the outputs is never read
+            os.write(self._fd, text.encode("utf-8", "replace"))
+        else:
+            self._outputs.stream(self._stream, text)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        return None
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def isatty(self) -> bool:
+        return False
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        return None
+
+    def reconfigure(self, **_: Any) -> None:
+        return None
+
+    def __enter__(self) -> CellStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @property
+    def buffer(self) -> _CellBytes:
+        return _CellBytes(self)
+
+
+class _CellBytes:
+    """``sys.stdout.buffer`` of a kernel."""
+
+    def __init__(self, stream: CellStream) -> None:
+        self._text = stream
+
+    def write(self, data: bytes) -> int:
+        self._text.write(bytes(data).decode("utf-8", "replace"))
+        return len(data)
+
+    def flush(self) -> None:
+        return None
+
+
+class NoKeyboard(EOFError):
+    """``input()`` was called where nobody can type."""
+
+
+def _no_input(prompt: object = "") -> str:
+    raise NoKeyboard("input() was called, but there is no keyboard when a notebook is graded: give the value in the code")
+
+
+def make_shell(outputs: CellOutputs) -> Any:
+    """An IPython shell whose display, results and tracebacks go to `outputs`. Made before the fork: it costs as much as a cell."""
+    from IPython.core.displayhook import DisplayHook
+    from IPython.core.displaypub import DisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    class Publisher(DisplayPublisher):
+        def publish(self, data: Any, metadata: Any = None, **_: Any) -> None:
+            outputs.rich("display_data", dict(data))
+
+        def clear_output(self, wait: bool = False) -> None:
+            if wait:
+                outputs.clear_first = True
+            else:
+                outputs.items = []
+
+    class Hook(DisplayHook):
+        def write_output_prompt(self) -> None:
+            return None
+
+        def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+            outputs.rich("execute_result", dict(format_dict), execution_count=self.prompt_count)
+
+        def log_output(self, format_dict: Any) -> None:
+            self.shell.history_manager.output_hist_reprs[self.prompt_count] = format_dict.get("text/plain", "")
+
+        def finish_displayhook(self) -> None:
+            self._is_active = False
+
+    class KernelShell(InteractiveShell):
+        exit_asked = False
+
+        def ask_exit(self) -> None:
+            self.exit_asked = True
+
+        def enable_gui(self, gui: Any = None) -> None:
+            return None
+
+        def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
+            try:
+                value = str(evalue)
+            except BaseException:
+                value = "<exception without a text>"
+            lines = stb if isinstance(stb, list) else str(stb).split("\n")
+            outputs.error(getattr(etype, "__name__", str(etype)), value, [str(line) for line in lines])
+
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.HistoryManager.hist_file = ":memory:"
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.history_load_length = 0
+    config.InteractiveShell.xmode = "Context"
+    KernelShell.display_pub_class.klass = KernelShell.displayhook_class.klass = None  # replaced below; traits hold a class each
+    KernelShell.display_pub_class.default_value = KernelShell.display_pub_class.klass = Publisher
+    KernelShell.displayhook_class.default_value = KernelShell.displayhook_class.klass = Hook
+    return KernelShell.instance(config=config)
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# A kernel: the process that runs one submission
+# --------------------------------------------------------------------------------------------------------------------------------
+
+
+class Kernel:
+    """Runs cells sent over a socket in the shell made before the fork; its process ends with the submission."""
+
+    def __init__(self, shell: Any, outputs: CellOutputs, connection: socket.socket, limits: dict[str, int], answers: str) -> None:
+        self.shell, self.outputs, self.connection, self.limits, self.answers = shell, outputs, connection, limits, answers
+        self.pid = os.getpid()
+        self.running = False
+        self.seen: dict[str, tuple[int, int, int]] = {}
+        # Taken now, so that a cell that patches these modules spoils its own values only.
+        self._encode = json.JSONEncoder(ensure_ascii=True).encode
+        self._decode = json.JSONDecoder().decode
+        self.captured: int | None = None
+
+    def on_interrupt(self, signum: int, frame: Any) -> None:
+        """SIGINT stops a cell, and nothing between cells."""
+        if self.running:
+            raise KeyboardInterrupt
+
+    def capture_descriptors(self, folder: str) -> None:
+        """fd 0 reads nothing; fds 1 and 2 write to an unnamed file in the work folder, so the disk limit holds for them."""
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        try:
+            path = os.path.join(folder, f".output-{self.pid}")
+            captured = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.unlink(path)
+            self.captured = fcntl.fcntl(captured, fcntl.F_DUPFD_CLOEXEC, DATA_FD + 1)
+            os.dup2(captured, 1)
+            os.dup2(captured, 2)
+            os.close(captured)
+        except OSError:
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+        if null > 2:
+            os.close(null)
+
+    def _drain_descriptors(self) -> None:
+        if self.captured is None:
+            return
+        try:
+            size = os.fstat(self.captured).st_size
+            if size:
+                text = os.pread(self.captured, min(size, self.outputs.text_budget), 0).decode("utf-8", "replace")
+                os.ftruncate(self.captured, 0)
+                self.outputs.stream("stdout", text)
+                self.outputs.dropped += max(0, size - self.outputs.text_budget)
+        except OSError:
+            self.captured = None
+
+    def _receive(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            piece = self.connection.recv(min(size - len(data), 1 << 20))
+            if not piece:
+                os._exit(0)
+            data += piece
+        return bytes(data)
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        """One frame to the other side."""
+        self.connection.sendall(kind + struct.pack(">I", len(payload)) + payload)
+
+    def send_json(self, message: dict[str, Any]) -> None:
+        """One JSON frame."""
+        self.send(b"J", self._encode(message).encode())
+
+    def send_answers(self) -> None:
+        """Files that came or changed since the last cell, each announced and sent; too large ones are announced only."""
+        try:
+            names = sorted(os.listdir(self.answers))[:256]
+        except OSError:
+            return
+        for name in names:
+            try:
+                fd = os.open(os.path.join(self.answers, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                about = os.fstat(fd)
+                mark = (about.st_ino, about.st_size, about.st_mtime_ns)
+                if not stat.S_ISREG(about.st_mode) or self.seen.get(name) == mark:
+                    continue
+                self.seen[name] = mark
+                if about.st_size > self.limits["answer"]:
+                    self.send_json({"type": "answer", "name": name, "size": about.st_size, "refused": True})
+                    continue
+                data = bytearray()
+                while len(data) < about.st_size and (piece := os.read(fd, about.st_size - len(data))):
+                    data += piece
+                self.send_json({"type": "answer", "name": name, "size": len(data)})
+                self.send(b"B", bytes(data))
+            finally:
+                os.close(fd)
+
+    def run(self, source: str) -> tuple[list[dict[str, Any]], int | None, bool]:
+        """Execute one cell; the outputs, its number, and whether it raised."""
+        self.outputs.clear()
+        sys.stdout, sys.stderr = CellStream("stdout", self.outputs, 1), CellStream("stderr", self.outputs, 2)
+        signal.signal(signal.SIGINT, self.on_interrupt)
+        number, failed = self.shell.execution_count, True
+        try:
+            self.running = True
+            result = self.shell.run_cell(source, store_history=True, silent=False)
+            failed = not result.success
+            self.running = False
+        except BaseException as error:  # an interrupt outside of the cell's own code, or a shell that the cell broke
+            self.running = False
+            self.outputs.error(type(error).__name__, _text(error), traceback.format_exception_only(type(error), error))
+        if os.getpid() != self.pid:  # a process the cell forked and did not end
+            os._exit(0)
+        self._drain_descriptors()
+        return self.outputs.finished(), number if isinstance(number, int) else None, failed
+
+    def serve(self) -> None:
+        """Cells until the other side closes, or a cell asks to exit."""
+        while True:
+            try:
+                (size,) = struct.unpack(">I", self._receive(4))
+                message = self._decode(self._receive(size).decode())
+                outputs, number, failed = self.run(message["source"])
+                self.send_answers()
+                leaving = bool(getattr(self.shell, "exit_asked", False))
+                done = {"type": "done", "id": message["id"], "outputs": outputs, "execution_count": number, "error": failed}
+                try:
+                    self.send_json({**done, "exiting": leaving})
+                except (TypeError, ValueError, RecursionError):
+                    self.send_json({**done, "outputs": [], "exiting": leaving})
+                if leaving:
+                    os._exit(0)
+            except KeyboardInterrupt:
+                continue
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:
+        return ""
+
+
+def fresh_random_state() -> None:
+    """Every generator as in a fresh process: Python's and numpy's from the system, torch's at its fixed first seed."""
+    import random
+
+    random.seed()
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed()
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.default_generator.manual_seed(TORCH_FIRST_SEED)
+
+
+def run_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], connection: socket.socket, isolated: bool) -> None:
+    """In the kernel process: raise the walls, then serve cells. Returns never."""
+    limits: dict[str, int] = request["limits"]
+    folder: str = request["work"]
+    if isolated:
+        loopback_up()
+        private_files(limits["disk"])
+        drop_privileges()
+    else:
+        drop = request["sandboxed"]
+        if drop:
+            drop_privileges()
+        else:
+            prctl(PR_SET_NO_NEW_PRIVS, 1)
+    os.chdir(folder)
+    # The end of the socket sits high and is not inherited by programs, out of the way of code that closes 3 to 255.
+    moved = fcntl.fcntl(connection.fileno(), fcntl.F_DUPFD_CLOEXEC, DATA_FD)
+    connection.detach()
+    connection = socket.socket(fileno=moved)
+    os.closerange(3, moved)
+    os.closerange(moved + 1, 4096)
+    limit_resources(limits)
+    environment: dict[str, str] = request["env"]
+    os.environ.update(environment)
+    answers = environment.get("AUTOGRADER_ANSWERS") or os.path.join(folder, ".answers")
+    os.makedirs(answers, exist_ok=True)
+    fresh_random_state()
+    outputs.__init__(limits["output"], limits["images"])  # type: ignore[misc]
+    kernel = Kernel(shell, outputs, connection, limits, answers)
+    kernel.capture_descriptors(folder)
+    builtins.input = _no_input
+    import getpass
+
+    getpass.getpass = _no_input  # type: ignore[assignment]
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.argv = [""]
+    sys.path.insert(0, "")
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:  # short of memory, the system should take this process first
+            file.write("1000")
+    except OSError:
+        pass
+    prctl(PR_SET_DUMPABLE, 1)
+    signal.signal(signal.SIGINT, kernel.on_interrupt)
+    filtered = filter_system_calls() if request["sandboxed"] else False
+    kernel.send_json({"type": "ready", "isolated": isolated, "filtered": filtered, "loaded": len(sys.modules)})
+    kernel.serve()
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# The zygote
+# --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _end_descendants() -> None:
+    """Without a pid namespace: kill whatever the kernel left, adopted by this process as its subreaper."""
+    for _ in range(200):
+        try:
+            with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
+                children = [int(pid) for pid in file.read().split()]
+        except OSError:
+            return
+        if not children:
+            return
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.005)
+
+
+def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds: list[int], isolate: bool) -> None:
+    """In the first fork: enter new namespaces, fork the kernel, wait for its end, say how it ended. Returns never."""
+    data, status = fds
+    report: dict[str, Any] = {}
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if isolate:
+            enter_namespaces()
+        else:
+            try:  # a pid namespace alone still ends everything with the kernel
+                uid, gid = os.getuid(), os.getgid()
+                unshare(CLONE_NEWUSER | CLONE_NEWPID)
+                for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+                    with open(f"/proc/self/{name}", "w") as file:
+                        file.write(text)
+            except OSError:
+                prctl(PR_SET_CHILD_SUBREAPER, 1)
+        kernel = os.fork()
+        if kernel == 0:
+            try:
+                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                os.setsid()
+                connection = socket.socket(fileno=data)
+                run_kernel(shell, outputs, request, connection, isolate)
+            except BaseException:
+                os.write(status, json.dumps({"failed": traceback.format_exc()[-2000:]}).encode())
+            finally:
+                os._exit(70)
+        os.close(data)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _, code, usage = os.wait4(kernel, 0)
+        report = {"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024}
+        report |= {"signal": os.WTERMSIG(code)} if os.WIFSIGNALED(code) else {"exit": os.WEXITSTATUS(code)}
+        if not isolate:
+            _end_descendants()
+    except BaseException:
+        report = {"failed": traceback.format_exc()[-2000:]}
+    finally:
+        try:
+            os.write(status, json.dumps(report).encode())
+        finally:
+            os._exit(0)
+
+
+def can_isolate() -> tuple[bool, str]:
+    """Whether a fork of this process may make namespaces and mounts of its own here (tried, in a fork)."""
+    reader, writer = os.pipe()
+    outer = os.fork()
+    if outer == 0:
+        try:
+            enter_namespaces()
+            inner = os.fork()
+            if inner == 0:
+                try:
+                    loopback_up()
+                    private_files(1 << 20)
+                    drop_privileges()
+                    os.write(writer, b"ok")
+                except BaseException as error:
+                    os.write(writer, repr(error).encode()[:500])
+                os._exit(0)
+            os.waitpid(inner, 0)
+        except BaseException as error:
+            os.write(writer, repr(error).encode()[:500])
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(outer, 0)
+    said = os.read(reader, 1000).decode(errors="replace")
+    os.close(reader)
+    return said == "ok", said
+
+
+def _import_all(names: list[str]) -> list[str]:
+    missing = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a preload is a matter of speed; the notebook's own import will say what is wrong
+            missing.append(f"{name}: {type(error).__name__}: {_text(error)}"[:300])
+    return missing
+
+
+def _receive_request(control: socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    message, ancillary, _, _ = control.recvmsg(1 << 17, socket.CMSG_SPACE(2 * fds.itemsize))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return message, list(fds)
+
+
+def main(control_fd: int, options: dict[str, Any]) -> None:
+    """Import, report, then fork a kernel for each request until the control socket closes."""
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not options["sandboxed"]:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    started = time.perf_counter()
+    missing = _import_all(["numpy", "torch"])
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(options["threads"])
+        torch.set_num_interop_threads(options["threads"])
+    missing += _import_all(options["preload"])
+    outputs = CellOutputs(1 << 16, 1 << 20)
+    shell = make_shell(outputs)
+    # The first run of a cell imports what the shell imports lazily; the zygote pays for it, not each submission.
+    shell.run_cell("pass", store_history=False, silent=True)
+    if "matplotlib.pyplot" in sys.modules:
+        _import_all(["matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline"])
+    isolates, reason = can_isolate() if options["sandboxed"] else (False, "not sandboxed")
+    import gc
+
+    gc.collect()
+    gc.freeze()  # the collector of a fork leaves these objects, and so their pages, alone
+    tasks = len(os.listdir("/proc/self/task"))
+    ready = {"type": "ready", "isolates": isolates, "reason": reason, "missing": missing, "threads": tasks}
+    control.send(json.dumps({**ready, "seconds": time.perf_counter() - started}).encode())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        try:
+            message, fds = _receive_request(control)
+        except InterruptedError:
+            continue
+        if not message:
+            break
+        request = json.loads(message)
+        if os.fork() == 0:
+            control.close()
+            attend_kernel(shell, outputs, request, fds, isolates)
+        for fd in fds:
+            os.close(fd)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))
+    shutil.rmtree(os.environ.get("MPLCONFIGDIR", "/nonexistent"), ignore_errors=True)
