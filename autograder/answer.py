@@ -99,6 +99,10 @@ class Answer:
         """The exception that ended the experiment's core, if one did."""
         return next((case.error for case in self.cases if case.error and case.part is None), None)
 
+    def ending(self, part: str | None) -> Failure | None:
+        """The exception because of which later cases of `part` (None: the core) were not reached."""
+        return next((case.error for case in self.cases if case.error and case.part in (part, None)), None)
+
     def case(self, name: str) -> CaseRecord | None:
         return next((case for case in self.cases if case.name == name), None)
 
@@ -169,7 +173,7 @@ def failure_from_json(data: Any) -> Failure | None:
 
 
 def answer_to_json(answer: Answer, table: TensorTable) -> dict[str, Any]:
-    """A JSON-ready dict of an answer; its tensors go to `table`."""
+    """A JSON-ready dict of an answer; its tensors go to `table`. What is empty is left out."""
     cases = [
         {
             "name": case.name,
@@ -183,6 +187,7 @@ def answer_to_json(answer: Answer, table: TensorTable) -> dict[str, Any]:
         }
         for case in answer.cases
     ]
+    cases = [{key: value for key, value in case.items() if value} for case in cases]
     return {"check": answer.check, "cases": cases, "parts": dict(answer.parts), "seconds": answer.seconds}
 
 
@@ -194,12 +199,12 @@ def answer_from_json(data: Any, table: TensorTable) -> Answer:
         cases.append(
             CaseRecord(
                 name=_get(item, "name", str),
-                values={str(path): value_from_json(value, table) for path, value in _get(item, "values", dict).items()},
-                inputs={str(path): value_from_json(value, table) for path, value in _get(item, "inputs", dict).items()},
-                policy=_policy_from_json(_get(item, "policy", dict)),
-                labels=tuple(str(label) for label in _get(item, "labels", list)),
+                values={str(path): value_from_json(value, table) for path, value in _get(item, "values", dict, {}).items()},
+                inputs={str(path): value_from_json(value, table) for path, value in _get(item, "inputs", dict, {}).items()},
+                policy=_policy_from_json(_get(item, "policy", dict, {})),
+                labels=tuple(str(label) for label in _get(item, "labels", list, [])),
                 part=part if isinstance(part, str) else None,
-                modified=tuple(str(name) for name in _get(item, "modified", list)),
+                modified=tuple(str(name) for name in _get(item, "modified", list, [])),
                 error=failure_from_json(item.get("error")),
             )
         )
@@ -235,8 +240,8 @@ def decode(data: bytes) -> Answer:
         raise UnreadableAnswer(f"the answer could not be read ({type(error).__name__})") from error
 
 
-def _get(data: Any, key: str, kind: type) -> Any:
-    value = data.get(key) if isinstance(data, dict) else None
+def _get(data: Any, key: str, kind: type, default: Any = None) -> Any:
+    value = data.get(key, default) if isinstance(data, dict) else None
     if not isinstance(value, kind):
         raise UnreadableAnswer(f"an answer has no proper {key!r}")
     return value

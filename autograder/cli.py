@@ -74,5 +74,67 @@ def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: 
         sys.exit(1)
 
 
+@main.command()
+@click.argument("assignments", nargs=-1)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 20), help="Grading seeds on which right solutions have to pass.")
+@click.option("--mutants/--no-mutants", default=True, help="Also try generated mutants of every reference.")
+@click.option("-j", "--jobs", default=2, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
+@click.option("--cache/--no-cache", default=True, help="Keep results by content, and try only what changed.")
+@click.option("--write", is_flag=True, help="Write docs/checks.md.")
+@click.option("-v", "--verbose", is_flag=True, help="Also list cases that tell no known mistake apart.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def audit(
+    assignments: tuple[str, ...], seeds: int, mutants: bool, jobs: int, cache: bool, write: bool, verbose: bool, as_json: bool
+) -> None:
+    """Prove the checks: everything right passes, everything wrong is rejected, known mistakes are named."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from autograder.audit import Plan, checks_page
+    from autograder.audit import audit as audit_all
+    from autograder.notebook import SourceError
+
+    root = find_root()
+    progress, task = bar("auditing", None, as_json)
+    try:
+        with progress:
+            results = audit_all(
+                root, assignments, Plan(seeds, mutants), jobs, root / "data" / "cache" / "audit" if cache else None,
+                lambda key, total: progress.update(task, advance=1, total=total, description=key),
+            )
+    except (SourceError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    faulty = [item for item in results if item.faults]
+    if as_json:
+        click.echo(json.dumps([asdict(item) for item in results]))
+        sys.exit(1 if faulty else 0)
+    table = Table("exercise", "points", "cases", "mistakes named", "alternatives", "mutants killed", "specific", "", box=None)
+    notebook = ""
+    for item in results:
+        if item.notebook != notebook:
+            notebook = item.notebook
+            table.add_row(f"[bold]{notebook}[/bold]")
+        table.add_row(
+            item.check, str(item.points), f"{item.cases} + {item.hidden_cases}", f"{item.mistakes_named}/{item.mistakes}",
+            f"{item.alternatives} × {item.seeds}", f"{item.mutants_killed}/{item.mutants - item.mutants_equivalent}",
+            f"{100 * item.mutants_named / item.mutants_killed:.0f} %" if item.mutants_killed else "",
+            "[red]✗[/red]" if item.faults else "[green]✓[/green]",
+        )
+    console.print(table)
+    for item in faulty:
+        for fault in item.faults:
+            console.print(f"[red]✗[/red] {item.notebook} {item.check}: {fault}", markup=True, soft_wrap=True)
+    if verbose:
+        for item in results:
+            for name in item.weak_cases:
+                console.print(f"· {item.notebook} {item.check}: no known mistake fails “{name}”", soft_wrap=True)
+    if write:
+        (root / "docs").mkdir(exist_ok=True)
+        (root / "docs" / "checks.md").write_text(checks_page(results), encoding="utf-8")
+    console.print(f"{len(results)} exercises, {len(faulty)} with faults")
+    sys.exit(1 if faulty else 0)
+
+
 if __name__ == "__main__":
     main()

@@ -106,7 +106,7 @@ def _unattempted(answer: Answer, recording: CheckRecording) -> str | None:
 def _judge_case(expected: CaseRecord, answer: Answer) -> CaseVerdict:
     found = answer.case(expected.name)
     if found is None:
-        error = answer.error
+        error = answer.ending(expected.part)
         if error is not None:
             detail = f"not reached: {_describe(error)}"
         else:
@@ -344,21 +344,27 @@ def _recognise(answer: Answer, recording: CheckRecording, failed: set[str]) -> M
         for case in recording.reference.cases:
             theirs, found = mistake.answer.case(case.name), answer.case(case.name)
             if theirs is None or found is None:
-                agrees[case.name] = theirs is found and _same_end(mistake.answer, answer)
+                agrees[case.name] = theirs is found and _same_end(mistake.answer, answer, case.part)
                 continue
             agrees[case.name] = _agrees_with_mistake(case, theirs, found)
             if agrees[case.name] and case.name in failed and (weight := _evidence(case, theirs)):
                 explained.append(case.name)
                 evidence += weight
-        if all(agrees.values()) and (explained or mistake.answer.error is not None or _alone(mistake, recording)):
+        whole = all(agrees.values())
+        if whole and (explained or _ends_early(mistake.answer) or _alone(mistake, recording)):
             return Match(mistake, True, explained[0] if explained else "")
         if evidence >= ENOUGH_EVIDENCE and (best is None or len(explained) > best[0]):
             best = (len(explained), Match(mistake, False, explained[0]))
     return best[1] if best else None
 
 
-def _same_end(one: Answer, other: Answer) -> bool:
-    return one.error is not None and other.error is not None and _same_error(one.error, other.error)
+def _ends_early(answer: Answer) -> bool:
+    return any(case.error for case in answer.cases)
+
+
+def _same_end(one: Answer, other: Answer, part: str | None) -> bool:
+    ends = one.ending(part), other.ending(part)
+    return ends[0] is not None and ends[1] is not None and _same_error(ends[0], ends[1])
 
 
 def _agrees_with_mistake(case: CaseRecord, theirs: CaseRecord, found: CaseRecord) -> bool:
@@ -371,12 +377,16 @@ def _evidence(case: CaseRecord, theirs: CaseRecord) -> int:
     """How telling it is to agree with a mistake on this case: wrong finite numbers weigh 4, wrong truth values and constants 1."""
     if case.policy.at_least is not None or case.policy.at_most is not None or _difference(case, theirs, case.policy) is None:
         return 0
+    if theirs.error is not None:
+        return ENOUGH_EVIDENCE
     weight = len(set(theirs.modified) - set(case.modified)) * ENOUGH_EVIDENCE
     for path, wrong in theirs.values.items():
         right = case.values.get(path)
         if wrong.is_tensor and wrong.content.numel():
             value = wrong.content.flatten()
-            if right is not None and right.is_tensor and right.content.shape == wrong.content.shape:
+            if right is None or not right.is_tensor or right.content.dtype != wrong.content.dtype:
+                weight += ENOUGH_EVIDENCE
+            elif right.content.shape == wrong.content.shape:
                 value = value[(right.content.flatten() != value)]
             if value.dtype.is_floating_point:
                 telling = value[value.isfinite() & (value != 0) & (value != 1)]

@@ -15,7 +15,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +42,7 @@ MAX_TRANSFORMED = 500_000
 #: Cells compared by similarity, and the characters of each that are looked at.
 MAX_COMPARED_CELLS = 200
 MAX_COMPARED = 8_000
+MAX_FLAGS = 100
 #: Share of a stub's words that must come back, in order, in a cell that is taken for it (percent).
 SIMILAR = 70.0
 SIMILAR_HEADER = 65.0
@@ -154,15 +155,17 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise UnreadableSubmission(f"cannot be opened ({reason}). Check the file and its permissions.") from None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableSubmission("is not an ordinary file. Submit the notebook itself.")
         size = status.st_size
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = b"" if size > max_bytes else file.read(max_bytes + 1)
-        except OSError as problem:
-            raise UnreadableSubmission(f"cannot be read ({problem.strerror}). Copy the file again.") from None
+    except OSError as problem:
+        raise UnreadableSubmission(f"cannot be read ({problem.strerror}). Copy the file again.") from None
+    finally:
+        os.close(descriptor)
     if max(size, len(data)) > max_bytes:
         raise UnreadableSubmission(
             f"is larger than the {max_bytes / MIB:.0f} MiB that are read. Clear all outputs, save, and submit again."
@@ -176,7 +179,9 @@ def _as_utf8(data: bytes) -> tuple[bytes, list[str]]:
     """The bytes as UTF-8 without a byte order mark, and what had to be repaired for it."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if data.startswith(mark):
-            return data[2:].decode(encoding, "replace").encode("utf-8", "replace"), [f"repaired: was saved as {encoding}"]
+            return data[2:].decode(encoding, "replace").encode("utf-8", "replace"), [
+                f"repaired: was saved as {encoding}"
+            ]
     return data.removeprefix(codecs.BOM_UTF8), []
 
 
@@ -257,9 +262,8 @@ def _end_of_list(data: bytes, position: int) -> tuple[int, int]:
     start = blank.end() if blank else position
     if data[start : start + 1] != b"[":
         return position, 0
-    depth = count = 0
-    for token in _SKIPPED_TOKEN.finditer(data, start):
-        count += 1
+    depth = 0
+    for count, token in enumerate(_SKIPPED_TOKEN.finditer(data, start), start=1):
         opening = data[token.start()]
         if opening == 0x22:
             if token[1] != b'"':
@@ -377,6 +381,7 @@ _BODY_MAGIC = re.compile(r"\A\s*%%(?:time|capture|prun)\b[^\n]*\n")
 _STUB_LINE = re.compile(r"^[ \t]*raise NotImplementedError\b.*$", re.MULTILINE)
 _UNPARSABLE = (SyntaxError, ValueError, MemoryError, RecursionError)
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class _Code:
@@ -414,8 +419,7 @@ class _Code:
                     if isinstance(part, ast.Name):
                         names.append(part.id)
                     elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
-                        if part.value.id not in self.binds:
-                            self.extends.add(part.value.id)
+                        self.extends |= {part.value.id} - self.binds.keys()
             uses = [statement.target] if isinstance(statement, ast.AugAssign) else [statement.value]
         used = {node.id for use in uses for node in ast.walk(use) if isinstance(node, ast.Name)} if names else set()
         for name in names:
@@ -431,10 +435,7 @@ class _Code:
     def key(self) -> str:
         """Equal for two cells that are the same but for white space, comments and docstrings."""
         if self.module is not None:
-            try:
-                return ast.dump(self.module)
-            except RecursionError:
-                pass
+            return _dump(self.module)
         return squeezed(self.source)
 
     @cached_property
@@ -442,11 +443,13 @@ class _Code:
         """Name and key of each check the cell defines; the key is empty where the cell does not parse."""
         if self.module is None:
             return [(name, "") for name in _CHECK.findall(self.source)]
-        return [(name, ast.dump(node)) for node, name in self._check_nodes()]
+        return [(name, _dump(node)) for node, name in self._check_nodes()]
 
     def _check_nodes(self) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
         for statement in self.module.body if self.module else ():
-            for decorator in statement.decorator_list if isinstance(statement, _Function) else ():
+            if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            for decorator in statement.decorator_list:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
                 label = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
                 if label == "check":
@@ -459,32 +462,55 @@ class _Code:
         if self.module is None:
             first = _CHECK.search(self.source)
             return self.source[: first.start()] if first else self.source
+        return self._without([node for node, _ in self._check_nodes()])
+
+    def without_stubs(self, name: str, stub: _Code) -> str:
+        """The source without the definitions of `name` in which nothing has been written yet."""
+        return self._without(self._stubs(name, stub))
+
+    def _stubs(self, name: str, stub: _Code) -> list[_Definition]:
+        released = {_dump(node) for node in stub._definitions(name)}
+        return [
+            node
+            for node in self._definitions(name)
+            if _dump(node) in released
+            or (not isinstance(node, ast.ClassDef) and all(_does_nothing(statement) for statement in node.body))
+        ]
+
+    def _definitions(self, name: str) -> list[_Definition]:
+        return [
+            node
+            for node in (self.module.body if self.module else ())
+            if isinstance(node, _Definition) and node.name == name
+        ]
+
+    def _without(self, nodes: Iterable[_Definition]) -> str:
         lines = self.text.split("\n")
-        for node, _ in self._check_nodes():
+        for node in nodes:
             start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             for line in range(start - 1, node.end_lineno or node.lineno):
                 lines[line] = ""
         return "\n".join(lines)
 
     def is_stub(self, name: str, stub: _Code) -> bool:
-        """Whether nothing has been written yet: the released cell, or a function that only raises NotImplementedError."""
+        """Whether nothing has been written yet: the released cell or definition, or a function that does nothing."""
         if self.key == stub.key:
             return True
-        last = None
-        for statement in self.module.body if self.module else ():
-            if isinstance(statement, _Function) and statement.name == name:
-                last = statement
-        return last is not None and all(_does_nothing(statement) for statement in last.body)
+        return bool(own := self._definitions(name)) and len(self._stubs(name, stub)) == len(own)
+
+    def is_partly_stub(self, name: str, stub: _Code) -> bool:
+        """Whether both a solution and a stub of `name` stand in the cell."""
+        return 0 < len(self._stubs(name, stub)) < len(self._definitions(name))
 
     def additions(self, released: _Code) -> str:
         """Imports, definitions and assignments of new names that `released` does not have, as source."""
         if self.module is None or released.module is None:
             return ""
-        known = {ast.dump(statement) for statement in released.module.body}
+        known = {_dump(statement) for statement in released.module.body}
         new = []
         for statement in self.module.body:
             binds = _Code("", "", ast.Module([statement], [])).binds
-            if binds and ast.dump(statement) not in known and not binds.keys() & released.binds.keys():
+            if binds and _dump(statement) not in known and not binds.keys() & released.binds.keys():
                 new.append(statement)
         try:
             return ast.unparse(ast.Module(new, []))
@@ -492,11 +518,20 @@ class _Code:
             return ""
 
 
+def _dump(node: ast.AST) -> str:
+    try:
+        return ast.dump(node)
+    except RecursionError:  # too deep to be the release's own; equal to nothing but itself
+        return f"<{id(node)}>"
+
+
 def _does_nothing(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Raise):
         error = statement.exc.func if isinstance(statement.exc, ast.Call) else statement.exc
         return isinstance(error, ast.Name) and error.id == "NotImplementedError"
-    return isinstance(statement, ast.Pass) or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+    return isinstance(statement, ast.Pass) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
 
 
 def _statements(module: ast.Module) -> Iterator[ast.stmt]:
@@ -549,7 +584,7 @@ class _Reader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return TransformerManager().transform_cell(text)
+                return str(TransformerManager().transform_cell(text))
         except Exception:  # its tokeniser raises many kinds of error on broken input
             return ""
 
@@ -619,8 +654,7 @@ class _Matching:
 
     def __init__(self, submission: NotebookNode, release: Sequence[ReleaseCell]) -> None:
         self.release = release
-        unlimited = _Reader()
-        self.released = [unlimited.read("" if cell.role in ("prose", "written") else cell.source) for cell in release]
+        self.released = [_Reader().read("" if cell.role in ("prose", "written") else cell.source) for cell in release]
         self.exercises = {cell.name: at for at, cell in enumerate(release) if cell.role == "exercise" and cell.name}
         self.check_at = {cell.name: at for at, cell in enumerate(release) if cell.role == "check" and cell.name}
         self.flags: list[str] = [str(flag) for flag in submission.metadata.get("repairs", [])]
@@ -631,10 +665,10 @@ class _Matching:
         self.check_seen: dict[str, int] = {}  # the learner's last copy of each check
         self.anchors: dict[int, int] = {}  # number of a submitted cell -> index of the release cell it stands for
         self.written: set[int] = set()
-        reader = _Reader()
-        self.cells = [self._read(cell, number, reader) for number, cell in enumerate(submission.cells, start=1)]
+        self.reader = _Reader()
+        self.cells = [self._read(cell, number) for number, cell in enumerate(submission.cells, start=1)]
 
-    def _read(self, cell: NotebookNode, number: int, reader: _Reader) -> _Cell:
+    def _read(self, cell: NotebookNode, number: int) -> _Cell:
         source, kind = cell.source, cell.cell_type
         metadata = cell.get("metadata", {})
         # Text is parsed only where it may be an exercise that was turned into text.
@@ -646,7 +680,7 @@ class _Matching:
             grade_id=metadata.get("nbgrader", {}).get("grade_id"),
             ids=frozenset(name for name in (cell.get("id"), metadata.get("id")) if isinstance(name, str)),
             attachments=cell.get("attachments", {}),
-            code=reader.read(source) if parse else _Code("", "", None),
+            code=self.reader.read(source) if parse else _Code("", "", None),
         )
 
     def result(self) -> Match:
@@ -654,17 +688,21 @@ class _Matching:
         self._recognise_released_cells()
         for name in self.exercises:
             self._choose(name)
-        if self._is_another_notebook():
+        if self._mostly_unknown():
             return self._nothing_found()
         self._compare_with_stubs()
+        if self._is_another_notebook():
+            return self._nothing_found()
         for name, at in self.exercises.items():
             self._record(name, at)
         self._find_written_answers()
         free = self._free_cells()
         self._flag_order()
         self._flag_metadata()
-        order = {cell.name: at for at, cell in enumerate(self.release) if cell.role in ("exercise", "written") and cell.name}
-        return Match({name: self.found[name] for name in order}, free, self.flags)
+        order = {
+            cell.name: at for at, cell in enumerate(self.release) if cell.role in ("exercise", "written") and cell.name
+        }
+        return Match({name: self.found[name] for name in order}, free, _shortened(self.flags))
 
     # Checks and other cells of the release
 
@@ -679,7 +717,9 @@ class _Matching:
             for name, key in cell.checks:
                 at = self.check_at.get(name)
                 if at is None:
-                    self.flags.append(f"edited: cell {cell.number} holds a check that this notebook does not have; it is left out")
+                    self.flags.append(
+                        f"edited: cell {cell.number} holds a check that this notebook does not have; it is left out"
+                    )
                     continue
                 if name not in self.check_seen:
                     self.anchors[cell.number] = max(at, self.anchors.get(cell.number, at))
@@ -687,12 +727,14 @@ class _Matching:
                 if (name, key) not in self.released[at].checks:
                     edited.add(name)
             rest = cell.code.without_checks()
-            code = _Reader().read(rest)
+            code = self.reader.read(rest)
             released = _Code("", "", ast.Module([], [])) if at is None else self.released[at]
             makes_something = code.additions(released) or (code.module is None and code.binds) or code.extends
             cell.source, cell.code = (rest.strip("\n"), code) if makes_something else ("", _Code("", "", None))
             if makes_something:
-                self.flags.append(f"edited: cell {cell.number} holds a check and other code; the check comes from the release")
+                self.flags.append(
+                    f"edited: cell {cell.number} holds a check and other code; the check comes from the release"
+                )
         for name in self.check_at:
             if name in edited:
                 self.flags.append(f"edited: the check cell of {name} was edited; the release's is used")
@@ -733,43 +775,65 @@ class _Matching:
     def _choose(self, name: str) -> None:
         at = self.exercises[name]
         released, stub = self.release[at], self.released[at]
-        code = [cell for cell in self.cells if cell.kind == "code" and cell.source.strip() and not cell.unchanged]
-        defining = [cell for cell in code if cell.code.defines(name)]
-        marked = [cell for cell in code if cell not in defining and cell.found_by(released) and self._plausible(cell, name)]
-        worked = [cell for cell in defining if not cell.code.is_stub(name, stub)]
-        text = [cell for cell in self.cells if cell.kind != "code" and cell.code.module and cell.code.defines(name)]
-        text = [cell for cell in text if not cell.code.is_stub(name, stub)]
-        renamed = [cell for cell in marked if not cell.code.is_stub(name, stub)]
-        only_stub = [cell for cell in (*defining, *marked) if cell not in worked and cell not in renamed]
-        extending = [cell for cell in code if name in cell.code.extends and name in cell.code.binds]
-        candidates = worked or text or renamed or only_stub or extending
+        worked: list[_Cell] = []
+        renamed: list[_Cell] = []
+        stubs: list[_Cell] = []
+        imported: list[_Cell] = []
+        extending: list[_Cell] = []
+        for cell in self.cells:
+            if cell.kind != "code" or cell.unchanged or not cell.source.strip():
+                continue
+            if cell.code.is_partly_stub(name, stub):
+                self._drop_stub(cell, name, stub)
+                self.flags.append(
+                    f"duplicate: cell {cell.number} holds a solution and a stub of {name}; the stub is left out"
+                )
+            if cell.code.defines(name):
+                (stubs if cell.code.is_stub(name, stub) else worked).append(cell)
+            elif cell.found_by(released) and self._plausible(cell, name):
+                (stubs if cell.code.is_stub(name, stub) else renamed).append(cell)
+            elif name in cell.code.binds:
+                (extending if name in cell.code.extends else imported).append(cell)
+        text = [
+            cell
+            for cell in self.cells
+            if cell.kind != "code"
+            and cell.code.module
+            and cell.code.defines(name)
+            and not cell.code.is_stub(name, stub)
+        ]
+        candidates = worked or text or renamed or stubs or imported or extending
         if not candidates:
             return
         cell = self._preferred(candidates, released)
         self.chosen[name] = cell
         self.gone.add(cell.number)
         identical = [other for other in worked if other is not cell and other.code.key == cell.code.key]
-        others = [other for other in worked if other is not cell and other not in identical]
+        others = [other for other in worked if other is not cell and other.code.key != cell.code.key]
         self.rejected[name] = others
-        # A stub is dropped even where it is of no use to tell: run after the learner's cell, it would undo it.
-        unused_stubs = [other for other in only_stub if other is not cell and not self._holds_other_work(other, name)]
-        self.gone.update(other.number for other in (*identical, *unused_stubs))
-        if len(worked) + len(only_stub) > 1:
-            numbers = sorted({other.number for other in (*worked, *only_stub, cell)})
-            kind = "the same each time" if not others and not unused_stubs else f"cell {cell.number} is used"
+        unused = [other for other in stubs if other is not cell]
+        self.gone.update(other.number for other in identical)
+        for other in unused:
+            self._drop_stub(other, name, stub)
+        if len(worked) + len(stubs) + len(text) > 1:
+            numbers = sorted({other.number for other in (*worked, *stubs, *text, cell)})
+            kind = "the same each time" if len(identical) + 1 == len(numbers) else f"cell {cell.number} is used"
             self.flags.append(f"duplicate: {name} is in cells {_listed(numbers)}; {kind}")
         if cell.kind != "code":
-            self.flags.append(f"retyped: the cell of {name} (cell {cell.number}) is a {cell.kind} cell; it is used as code")
+            self.flags.append(
+                f"retyped: the cell of {name} (cell {cell.number}) is a {cell.kind} cell; it is used as code"
+            )
 
     def _plausible(self, cell: _Cell, name: str) -> bool:
         return not cell.checks and not any(cell.code.defines(other) for other in self.exercises if other != name)
 
-    def _holds_other_work(self, cell: _Cell, name: str) -> bool:
-        """Whether a cell in which `name` is a stub also holds another exercise's solution."""
-        for other, at in self.exercises.items():
-            if other != name and cell.code.defines(other) and not cell.code.is_stub(other, self.released[at]):
-                return True
-        return False
+    def _drop_stub(self, cell: _Cell, name: str, stub: _Code) -> None:
+        """Take an unused stub out of its cell: executed after the learner's own cell, it would undo it."""
+        rest = "" if cell.code.key == stub.key else cell.code.without_stubs(name, stub).strip("\n")
+        if not _says_something(rest):
+            self.gone.add(cell.number)
+            return
+        cell.source, cell.code = rest, self.reader.read(rest)
 
     def _preferred(self, candidates: list[_Cell], released: ReleaseCell) -> _Cell:
         check = self.check_seen.get(released.name or "")
@@ -834,23 +898,32 @@ class _Matching:
         if len(sharing) > 1:
             notes.append(f"one cell for {_listed(sharing)}")
             if sharing[0] == name:
-                self.flags.append(f"merged: cell {cell.number} holds {_listed(sharing)}; it runs once, at the first one's place")
-        place = min(self.exercises[other] for other in sharing)
+                self.flags.append(
+                    f"merged: cell {cell.number} holds {_listed(sharing)}; it runs once, at the first one's place"
+                )
+        # A cell that was overruled for another exercise by a later one must also run before that later one.
+        overruled = [
+            other for other, cells in self.rejected.items() if cell in cells and cell.number < self.chosen[other].number
+        ]
+        place = min(self.exercises[other] for other in (*sharing, *overruled))
         if cell.edited_copy_of(self.release, "setup", "plain", "parameters"):
             place = min(place, cell.own if cell.own is not None else place)
-            self.flags.append(f"merged: cell {cell.number} holds {name} together with the {self.release[cell.own or 0].role} cell")
+            self.flags.append(
+                f"merged: cell {cell.number} holds {name} together with the {self.release[cell.own or 0].role} cell"
+            )
         matched_by = way or ("name" if name in cell.code.binds else "similarity")
         self.found[name] = FoundCell(cell.source, matched_by, tuple(notes), cell.number, place)
         self.anchors[cell.number] = max(place, self.anchors[cell.number]) if cell.checks else place
 
-    def _is_another_notebook(self) -> bool:
-        """Whether nothing in it belongs here: no exercise by id or name, and unknown grade_ids or nothing else known."""
-        if self.chosen:
-            return False
+    def _mostly_unknown(self) -> bool:
         grade_ids = {cell.grade_id for cell in self.cells if cell.grade_id}
         unknown = grade_ids - {cell.grade_id for cell in self.release}
-        if 2 * len(unknown) > len(grade_ids):
-            return True
+        return not self.chosen and 2 * len(unknown) > len(grade_ids)
+
+    def _is_another_notebook(self) -> bool:
+        """Whether it defines things, but has no exercise, check, question or prose of this notebook."""
+        if self.chosen:
+            return False
         # Set-up, parameters and the closing cells are alike in every notebook and say nothing.
         written = [cell for cell in self.release if cell.role == "written"]
         known = bool(self.check_seen) or any(
@@ -861,24 +934,29 @@ class _Matching:
         return not known and any(cell.kind == "code" and _DEFINITION.search(cell.source) for cell in self.cells)
 
     def _nothing_found(self) -> Match:
-        self.flags.insert(0, "another notebook: none of this notebook's exercises is in it; was the right file submitted?")
+        self.flags.insert(
+            0, "another notebook: none of this notebook's exercises is in it; was the right file submitted?"
+        )
         missing = FoundCell("", "missing", ("this is another notebook",))
         names = [cell.name for cell in self.release if cell.role in ("exercise", "written") and cell.name]
-        return Match({name: missing for name in names}, [], self.flags)
+        return Match(dict.fromkeys(names, missing), [], _shortened(self.flags))
 
     # Written answers
 
     def _find_written_answers(self) -> None:
-        texts = [cell for cell in self.cells if not cell.unchanged and cell.number not in self.gone and cell.source.strip()]
+        texts = [
+            cell for cell in self.cells if not cell.unchanged and cell.number not in self.gone and cell.source.strip()
+        ]
+        questions = [cell for cell in self.release if cell.role == "written"]
         for at, question in enumerate(self.release):
             if question.role != "written" or not question.name:
                 continue
             marked = [cell for cell in texts if cell.found_by(question) and not cell.checks]
             asked = squeezed(question.source.replace("YOUR ANSWER HERE", ""))[:MAX_COMPARED]
-            alike = [cell for cell in texts if cell.kind != "code" and cell not in marked]
+            alike = [cell for cell in texts if cell.kind != "code" and not any(map(cell.found_by, questions))]
             alike = [cell for cell in alike[:MAX_COMPARED_CELLS] if _asks(asked, cell.source)]
             released = squeezed(question.source)
-            candidates = [cell for cell in (*marked, *alike) if cell.number not in self.written]
+            candidates = [*marked, *alike]
             answered = [cell for cell in candidates if squeezed(cell.source) != released]
             if not candidates:
                 self.found[question.name] = FoundCell("", "missing", (f"no answer to {question.name} was found",))
@@ -891,11 +969,15 @@ class _Matching:
             different = {squeezed(other.source) for other in answered}
             if len(candidates) > 1:
                 numbers = sorted(other.number for other in candidates)
-                self.flags.append(f"duplicate: the answer to {question.name} is in cells {_listed(numbers)}; cell {cell.number} is used")
+                self.flags.append(
+                    f"duplicate: the answer to {question.name} is in cells {_listed(numbers)}; cell {cell.number} is used"
+                )
             if len(different) > 1:
                 notes.append("there are several different answers; see the notebook")
             if cell.kind == "code":
-                self.flags.append(f"retyped: the answer to {question.name} (cell {cell.number}) is a code cell; it is used as text")
+                self.flags.append(
+                    f"retyped: the answer to {question.name} (cell {cell.number}) is a code cell; it is used as text"
+                )
             source, attachments = cell.source, dict(cell.attachments)
             for other in self._own_text_after(cell):
                 self.written.add(other.number)
@@ -910,7 +992,7 @@ class _Matching:
 
     def _own_text_after(self, cell: _Cell) -> list[_Cell]:
         """Text cells the learner put right below a question, to answer there."""
-        own = []
+        own: list[_Cell] = []
         for other in self.cells[cell.number :]:
             known = other.number in self.anchors or other.number in self.gone or other.number in self.written
             marked = any(other.found_by(released) for released in self.release)
@@ -929,7 +1011,7 @@ class _Matching:
         for name, cells in self.rejected.items():
             for cell in cells:
                 losing.setdefault(cell.number, []).append(name)
-        free = []
+        free: list[FreeCell] = []
         for cell in self.cells:
             place = after
             if cell.number in self.anchors:
@@ -937,11 +1019,12 @@ class _Matching:
             if cell.number in self.gone or cell.kind != "code" or not _says_something(cell.source):
                 continue
             if cell.own is not None:
-                source = self._edited_source(cell)
-                if source:
-                    free.append(FreeCell(source, cell.own, cell.number))
-            elif all(self._may_stay(name, cell, place) for name in losing.get(cell.number, ())):
-                free.append(FreeCell(cell.source, place, cell.number))
+                place = cell.own
+            if not all(self._may_stay(name, cell, place) for name in losing.get(cell.number, ())):
+                continue
+            source = cell.source if cell.own is None else self._edited_source(cell)
+            if source:
+                free.append(FreeCell(source, place, cell.number))
                 self._flag_split(cell)
         return sorted(free, key=lambda cell: (cell.after, cell.cell))
 
@@ -967,10 +1050,14 @@ class _Matching:
 
     def _flag_split(self, cell: _Cell) -> None:
         for name, chosen in self.chosen.items():
-            given = {other for other, strength in self.released[self.exercises[name]].binds.items() if strength == _DEFINED}
+            given = {
+                other for other, strength in self.released[self.exercises[name]].binds.items() if strength == _DEFINED
+            }
             part = {other for other in given - chosen.code.binds.keys() if cell.code.defines(other)}
             if part or name in cell.code.extends:
-                self.flags.append(f"split: {name} is in cell {chosen.number} and goes on in cell {cell.number}; both run")
+                self.flags.append(
+                    f"split: {name} is in cell {chosen.number} and goes on in cell {cell.number}; both run"
+                )
 
     # Flags
 
@@ -981,7 +1068,9 @@ class _Matching:
             if number is None:
                 continue
             if number < latest:
-                self.flags.append(f"moved: {name} (cell {number}) stands before {latest_name} (cell {latest}); the release's order is used")
+                self.flags.append(
+                    f"moved: {name} (cell {number}) stands before {latest_name} (cell {latest}); the release's order is used"
+                )
             if number > latest:
                 latest, latest_name = number, name
             check = self.check_seen.get(name)
@@ -998,6 +1087,10 @@ class _Matching:
             self.flags.append(f"metadata: {len(lost)} of {len(ways)} exercises were found without nbgrader's metadata")
 
 
+def _shortened(flags: list[str]) -> list[str]:
+    return flags if len(flags) <= MAX_FLAGS else [*flags[:MAX_FLAGS], f"and {len(flags) - MAX_FLAGS} more remarks"]
+
+
 def _says_something(source: str) -> bool:
     return any(line.strip() and not line.lstrip().startswith("#") for line in source.split("\n"))
 
@@ -1012,11 +1105,15 @@ def _asks(question: str, text: str) -> bool:
     text = squeezed(text[:MAX_COMPARED])
     if not question:
         return False
-    return question in text or (len(question) <= 1.2 * len(text) and fuzz.partial_ratio(question, text) >= SIMILAR_QUESTION)
+    return question in text or (
+        len(question) <= 1.2 * len(text) and fuzz.partial_ratio(question, text) >= SIMILAR_QUESTION
+    )
 
 
 def _listed(items: Iterable[object]) -> str:
-    *most, last = map(str, items)
+    *most, last = [str(item)[:80] for item in items]
+    if len(most) > 20:
+        most = [*most[:20], "…"]
     return f"{', '.join(most)} and {last}" if most else last
 
 
@@ -1029,11 +1126,12 @@ def assemble(found: Match, release: Sequence[ReleaseCell]) -> list[PlannedCell]:
     Checks come as graded; pictures, prose and written questions are left out. An exercise that was not found leaves
     nothing, so that its check fails by itself. The parameters cell keeps its role, for papermill's tag.
     """
-    learners: dict[int, dict[int, tuple[str, FoundCell]]] = {}
+    learners: dict[int, dict[int, PlannedCell]] = {}
     names = {cell.name for cell in release if cell.role == "exercise"}
-    for name, cell in found.found.items():
-        if name in names and cell.cell is not None:
-            learners.setdefault(cell.place, {}).setdefault(cell.cell, (name, replace(cell)))
+    for name, taken in found.found.items():
+        if name in names and taken.cell is not None:
+            planned = PlannedCell("exercise", name, taken.source, "submission")
+            learners.setdefault(taken.place, {}).setdefault(taken.cell, planned)
     free: dict[int, list[FreeCell]] = {}
     for own in found.free:
         free.setdefault(own.after, []).append(own)
@@ -1041,7 +1139,6 @@ def assemble(found: Match, release: Sequence[ReleaseCell]) -> list[PlannedCell]:
     for at, cell in enumerate(release):
         if cell.role in ("setup", "plain", "parameters", "check"):
             plan.append(PlannedCell(cell.role, cell.name, cell.graded_source, "release"))
-        for name, exercise in learners.get(at, {}).values():
-            plan.append(PlannedCell("exercise", name, exercise.source, "submission"))
+        plan += [planned for _, planned in sorted(learners.get(at, {}).items())]
         plan += [PlannedCell("free", None, own.source, "submission") for own in free.get(at, ())]
     return plan

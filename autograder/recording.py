@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ class Recording:
         stem.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"assignment": self.assignment, "notebook": self.notebook, "checks": checks}, indent=1, sort_keys=True)
         stem.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-        save_file(dict(sorted(table.tensors.items())), stem.with_suffix(".safetensors"))
+        path = stem.with_suffix(".safetensors")
+        save_file(dict(sorted(table.tensors.items())), path)
+        path.chmod(0o644)  # safetensors writes files that only their owner may read
 
     @staticmethod
     def load(stem: Path) -> Recording:
@@ -105,10 +107,38 @@ def _check_to_json(check: CheckRecording, table: TensorTable) -> dict[str, Any]:
         "stubs": dict(check.stubs),
         "reference": _timeless(check.reference, table),
         "mistakes": [
-            {"name": mistake.name, "says": mistake.says, "answer": _timeless(mistake.answer.without_inputs(), table)}
+            {"name": mistake.name, "says": mistake.says, "answer": _mistake_to_json(mistake.answer, check.reference, table)}
             for mistake in check.mistakes
         ],
     }
+
+
+def _mistake_to_json(answer: Answer, reference: Answer, table: TensorTable) -> dict[str, Any]:
+    """A mistake's cases as names alone where they equal the reference's, else their values: policies and inputs are the reference's."""
+    right = {case["name"]: case for case in _timeless(reference, table)["cases"]}
+    cases: list[Any] = []
+    for case in _timeless(answer.without_inputs(), table)["cases"]:
+        own = {key: case[key] for key in ("values", "modified", "error") if key in case}
+        same = {key: value for key, value in right.get(case["name"], {}).items() if key in ("values", "modified", "error")}
+        cases.append(case["name"] if own == same else {"name": case["name"], **own})
+    return {"cases": cases}
+
+
+def _mistake_from_json(data: Any, reference: Answer, table: TensorTable) -> Answer:
+    answer = answer_from_json(
+        {"check": reference.check, "parts": {}, "cases": [{"name": c} if isinstance(c, str) else c for c in data["cases"]]}, table
+    )
+    same = {case for case in data["cases"] if isinstance(case, str)}
+    cases = []
+    for case in answer.cases:
+        right = reference.case(case.name)
+        if right is None:
+            cases.append(case)
+        elif case.name in same:
+            cases.append(replace(right, inputs={}))
+        else:
+            cases.append(replace(case, policy=right.policy, labels=right.labels, part=right.part))
+    return replace(answer, cases=tuple(cases), parts=dict(reference.parts))
 
 
 def _timeless(answer: Answer, table: TensorTable) -> dict[str, Any]:
@@ -117,11 +147,14 @@ def _timeless(answer: Answer, table: TensorTable) -> dict[str, Any]:
 
 
 def _check_from_json(data: Mapping[str, Any], table: TensorTable) -> CheckRecording:
+    reference = answer_from_json(data["reference"], table)
     return CheckRecording(
         check=data["check"],
         points=data["points"],
-        reference=answer_from_json(data["reference"], table),
-        mistakes=tuple(Mistake(item["name"], item["says"], answer_from_json(item["answer"], table)) for item in data["mistakes"]),
+        reference=reference,
+        mistakes=tuple(
+            Mistake(item["name"], item["says"], _mistake_from_json(item["answer"], reference, table)) for item in data["mistakes"]
+        ),
         hints=tuple(data["hints"]),
         paper=data["paper"],
         forbid=tuple(data["forbid"]),

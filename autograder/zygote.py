@@ -145,7 +145,7 @@ def filter_system_calls() -> bool:
     if program is None or struct.calcsize("P") != 8:
         return False
     buffer = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("=H6xP", len(program) // 8, ctypes.addressof(buffer))
+    header = struct.pack("@H6xP", len(program) // 8, ctypes.addressof(buffer))
     holder = ctypes.create_string_buffer(header, len(header))
     prctl(PR_SET_SECCOMP, 2, ctypes.addressof(holder))
     return True
@@ -182,6 +182,8 @@ def private_files(disk: int) -> None:
             mount(path, where, None, MS_BIND)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for path in ("/", "/dev"):  # another kernel of this zygote must not find a note left in the shared root
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            continue
         mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | (MS_NODEV if path == "/" else 0))
     for name in ("sys", "irq", "bus", "sysrq-trigger"):  # nothing there is ours to write; a second wall for uid 0
         try:
@@ -387,6 +389,7 @@ def make_shell(outputs: CellOutputs) -> Any:
     from IPython.core.displayhook import DisplayHook
     from IPython.core.displaypub import DisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
+    from traitlets import Type
     from traitlets.config import Config
 
     class Publisher(DisplayPublisher):
@@ -413,6 +416,8 @@ def make_shell(outputs: CellOutputs) -> Any:
             self._is_active = False
 
     class KernelShell(InteractiveShell):
+        displayhook_class = Type(Hook)
+        display_pub_class = Type(Publisher)
         exit_asked = False
 
         def ask_exit(self) -> None:
@@ -435,9 +440,6 @@ def make_shell(outputs: CellOutputs) -> Any:
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.history_load_length = 0
     config.InteractiveShell.xmode = "Context"
-    KernelShell.display_pub_class.klass = KernelShell.displayhook_class.klass = None  # replaced below; traits hold a class each
-    KernelShell.display_pub_class.default_value = KernelShell.display_pub_class.klass = Publisher
-    KernelShell.displayhook_class.default_value = KernelShell.displayhook_class.klass = Hook
     return KernelShell.instance(config=config)
 
 
@@ -597,7 +599,9 @@ def fresh_random_state() -> None:
         torch.default_generator.manual_seed(TORCH_FIRST_SEED)
 
 
-def run_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], connection: socket.socket, isolated: bool) -> None:
+def run_kernel(
+    shell: Any, outputs: CellOutputs, request: dict[str, Any], data: int, status: int, isolated: bool
+) -> None:
     """In the kernel process: raise the walls, then serve cells. Returns never."""
     limits: dict[str, int] = request["limits"]
     folder: str = request["work"]
@@ -613,11 +617,14 @@ def run_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], connec
             prctl(PR_SET_NO_NEW_PRIVS, 1)
     os.chdir(folder)
     # The end of the socket sits high and is not inherited by programs, out of the way of code that closes 3 to 255.
-    moved = fcntl.fcntl(connection.fileno(), fcntl.F_DUPFD_CLOEXEC, DATA_FD)
-    connection.detach()
+    moved = fcntl.fcntl(data, fcntl.F_DUPFD_CLOEXEC, DATA_FD)
     connection = socket.socket(fileno=moved)
-    os.closerange(3, moved)
-    os.closerange(moved + 1, 4096)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd not in (moved, status):
+            try:
+                os.close(fd)
+            except OSError:
+                continue
     limit_resources(limits)
     environment: dict[str, str] = request["env"]
     os.environ.update(environment)
@@ -642,6 +649,7 @@ def run_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], connec
     prctl(PR_SET_DUMPABLE, 1)
     signal.signal(signal.SIGINT, kernel.on_interrupt)
     filtered = filter_system_calls() if request["sandboxed"] else False
+    os.close(status)  # from here on only the process outside of the walls says how this one ended
     kernel.send_json({"type": "ready", "isolated": isolated, "filtered": filtered, "loaded": len(sys.modules)})
     kernel.serve()
 
@@ -697,8 +705,7 @@ def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds
             try:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 os.setsid()
-                connection = socket.socket(fileno=data)
-                run_kernel(shell, outputs, request, connection, isolate)
+                run_kernel(shell, outputs, request, data, status, isolate)
             except BaseException:
                 os.write(status, json.dumps({"failed": traceback.format_exc()[-2000:]}).encode())
             finally:
@@ -781,8 +788,11 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     missing += _import_all(options["preload"])
     outputs = CellOutputs(1 << 16, 1 << 20)
     shell = make_shell(outputs)
-    # The first run of a cell imports what the shell imports lazily; the zygote pays for it, not each submission.
-    shell.run_cell("pass", store_history=False, silent=True)
+    # What the shell imports lazily for a result, a display and a traceback is imported here, not by each submission.
+    for source in ("from IPython.display import display\ndisplay(1)\n1", "1 / 0", "1 +", "del display"):
+        shell.run_cell(source, store_history=False, silent=False)
+    shell.execution_count = 1
+    shell.user_ns["_"] = shell.user_ns["__"] = shell.user_ns["___"] = ""
     if "matplotlib.pyplot" in sys.modules:
         _import_all(["matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline"])
     isolates, reason = can_isolate() if options["sandboxed"] else (False, "not sandboxed")

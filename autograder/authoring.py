@@ -51,17 +51,31 @@ def mistake(name: str, *edits: tuple[str, str] | str, says: str) -> Edit:
     return Edit(name, says, tuple(edits))  # type: ignore[arg-type]
 
 
+collected: dict[str, tuple[Edit, ...]] | None = None
+"""Set by the audit: then `misconceptions` only hands its mistakes over."""
+
+equivalents_collected: dict[str, dict[str, str]] = {}
+
+
+def equivalents(name: str, reasons: dict[str, str]) -> None:
+    """Generated mutants of exercise `name` that compute the same after all: {mutant's description: why}. Only the audit reads them."""
+    equivalents_collected.setdefault(name, {}).update(reasons)
+
+
 def misconceptions(name: str, *mistakes: Edit) -> None:
     """Make each mistake in turn and record what it answers. In an instructor's notebook: show whether each is rejected and named.
 
     Runs after the check of exercise `name`, in a solution notebook; the exercise's and the check's sources are the cells run before.
     """
+    _unique([edit.name for edit in mistakes], f"mistakes of {name}")
+    if collected is not None:
+        collected[name] = mistakes
+        return
     cells = checks.cell_history()
     exercise = checks.cell_defining(name, cells)
     check_cell = next((source for source in reversed(cells[:-1]) if name in checks.checked_names(source)), None)
     if exercise is None or check_cell is None:
         raise LookupError(f"no cell that defines {name!r}, or none that checks it, was run before its misconceptions")
-    _unique([edit.name for edit in mistakes], f"mistakes of {name}")
     namespace = _notebook_globals()
     seed = checks.seed()
     answers = [checks.answer_of_variant(name, edit.apply(exercise), check_cell, namespace, seed) for edit in mistakes]

@@ -1,0 +1,302 @@
+"""Proves the checks: reference, stub, mistakes, alternatives and generated mutants of every exercise, each judged as it should be.
+
+It measures; it never changes a check or a solution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from autograder.answer import Answer
+from autograder.build import read_all
+from autograder.case import PUBLIC_SEED
+from autograder.forbid import forbidden_uses
+from autograder.judge import _difference, judge
+from autograder.notebook import Notebook, stubbed
+from autograder.papers_view import papers_before
+from autograder.recording import CheckRecording, Mistake
+from autograder.verdict import Verdict
+from autograder.workbench import Bench, benches
+
+GRADING_SEEDS = tuple(range(101, 121))
+"""Seeds that stand for secret ones when right solutions are tried."""
+
+MINIMUM = {"mistakes": 5, "alternatives": 4}
+"""What every exercise needs at least."""
+
+
+@dataclass
+class ExerciseAudit:
+    """What the audit found on one exercise. `faults` are sentences; none means that the check is as it should be."""
+
+    notebook: str
+    check: str
+    points: int = 0
+    cases: int = 0
+    hidden_cases: int = 0
+    mistakes: int = 0
+    mistakes_named: int = 0
+    alternatives: int = 0
+    seeds: int = 0
+    mutants: int = 0
+    mutants_killed: int = 0
+    mutants_equivalent: int = 0
+    mutants_named: int = 0
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
+    weak_cases: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to try: how many grading seeds for right solutions, whether to generate mutants, and the time limit of one experiment in seconds."""
+
+    seeds: int = 3
+    mutants: bool = True
+    time_limit: float = 60.0
+
+
+def audit(
+    root: Path, names: Sequence[str] = (), plan: Plan = Plan(), workers: int = 2, cache: Path | None = None,
+    progress: Callable[[str, int], None] = lambda key, total: None,
+) -> list[ExerciseAudit]:
+    """Audit every exercise of the named assignments, a notebook a process.
+
+    Args:
+        cache: folder of results by content, so that only what changed is tried anew; None: no cache.
+        progress: called with each notebook's key as it is done, and how many there are.
+    """
+    notebooks = read_all(root, names)
+    results: dict[str, list[ExerciseAudit]] = {}
+    context = multiprocessing.get_context("spawn")  # a fresh interpreter a notebook: it forks, and must not have run torch before
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        futures = {pool.submit(audit_notebook, root, notebook.key, plan, cache): notebook for notebook in notebooks}
+        for future, notebook in futures.items():
+            results[notebook.key] = future.result()
+            progress(notebook.key, len(notebooks))
+    return [item for notebook in notebooks for item in results[notebook.key]]
+
+
+def audit_notebook(root: Path, key: str, plan: Plan, cache: Path | None = None) -> list[ExerciseAudit]:
+    """Audit one notebook, in this process."""
+    notebooks = read_all(root)
+    notebook = next(item for item in notebooks if item.key == key)
+    with tempfile.TemporaryDirectory() as folder:
+        papers = papers_before(notebook, notebooks, root, Path(folder))
+        stamp = _stamp(notebook, plan, papers)
+        stored = cache / f"{key.replace('/', '--')}--{stamp}.json" if cache else None
+        if stored is not None and stored.exists():
+            return [ExerciseAudit(**item) for item in json.loads(stored.read_text(encoding="utf-8"))]
+        os.chdir(folder)
+        results = [audit_exercise(bench, plan) for bench in benches(notebook, papers)]
+        missing = set(notebook.checks) - {result.check for result in results}
+        assert not missing, f"not audited: {missing}"
+    if stored is not None:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        for old in stored.parent.glob(f"{key.replace('/', '--')}--*.json"):
+            old.unlink(missing_ok=True)
+        stored.write_text(json.dumps([asdict(result) for result in results]), encoding="utf-8")
+    return results
+
+
+def audit_exercise(bench: Bench, plan: Plan) -> ExerciseAudit:
+    """Try one exercise: everything right has to pass, everything wrong has to fail, and known mistakes have to be named."""
+    notebook, name = bench.notebook, bench.name
+    cell = notebook.checks[name]
+    result = ExerciseAudit(notebook.key, name, cell.points, seeds=plan.seeds)
+    for hidden, seed in ((False, PUBLIC_SEED), (True, GRADING_SEEDS[0])):
+        recording = make_recording(bench, seed, hidden, plan.time_limit)
+        cases = recording.reference.cases
+        if hidden:
+            result.hidden_cases = len(cases) - result.cases
+        else:
+            result.cases = len(cases)
+        result.faults += _audit_reference(bench, recording, seed, hidden, plan)
+        result.faults += _audit_mistakes(bench, recording, hidden, result)
+        if hidden:
+            result.weak_cases = _weak_cases(recording)
+            result.faults += _audit_messages(bench, recording)
+            if plan.mutants:
+                result.faults += _audit_mutants(bench, recording, seed, plan, result)
+    for seed in GRADING_SEEDS[: plan.seeds]:
+        result.faults += _audit_alternatives(bench, seed, plan, result)
+    if result.mistakes < MINIMUM["mistakes"]:
+        result.faults.append(f"only {result.mistakes} misconceptions; at least {MINIMUM['mistakes']} are wanted")
+    if result.alternatives < MINIMUM["alternatives"]:
+        result.faults.append(f"only {result.alternatives} alternatives; at least {MINIMUM['alternatives']} are wanted")
+    return result
+
+
+def make_recording(bench: Bench, seed: int, hidden: bool, time_limit: float) -> CheckRecording:
+    """The recording of one check, made on the bench."""
+    cell = bench.notebook.checks[bench.name]
+    assert cell.check is not None
+    reference = bench.answer(bench.exercise, seed, hidden, time_limit)
+    mistakes = tuple(
+        Mistake(edit.name, edit.says, bench.answer(edit.apply(bench.exercise), seed, hidden, time_limit)) for edit in bench.mistakes
+    )
+    return CheckRecording(
+        bench.name, cell.points, reference, mistakes, (), cell.check.paper, cell.check.forbid, bench.notebook.stubs
+    )
+
+
+def _verdict(bench: Bench, recording: CheckRecording, source: str, answer: Answer) -> Verdict:
+    return judge(answer, recording, forbidden_uses(source, [], recording.forbid))
+
+
+def _audit_reference(bench: Bench, recording: CheckRecording, seed: int, hidden: bool, plan: Plan) -> Iterator[str]:
+    where = "with hidden cases" if hidden else "on public cases"
+    again = bench.answer(bench.exercise, seed, hidden, plan.time_limit)
+    if any(case.error for case in recording.reference.cases):
+        failed = next(case for case in recording.reference.cases if case.error)
+        yield f"the reference raises at “{failed.name}” {where}: {failed.error}"
+        return
+    verdict = _verdict(bench, recording, bench.exercise, again)
+    if not verdict.passed or verdict.points != recording.points:
+        yield f"the reference does not pass {where}: {verdict.message}"
+    blank = stubbed(bench.exercise)
+    verdict = _verdict(bench, recording, blank, bench.answer(blank, seed, hidden, plan.time_limit))
+    if verdict.status != "not_attempted" or verdict.points:
+        yield f"the blank stub is {verdict.status} with {verdict.points} points {where}, not not_attempted: {verdict.message}"
+
+
+def _audit_mistakes(bench: Bench, recording: CheckRecording, hidden: bool, result: ExerciseAudit) -> Iterator[str]:
+    where = "with hidden cases" if hidden else "on public cases"
+    named = 0
+    for edit, mistake in zip(bench.mistakes, recording.mistakes, strict=True):
+        verdict = _verdict(bench, recording, edit.apply(bench.exercise), mistake.answer)
+        if verdict.passed:
+            yield f"mistake “{edit.name}” passes {where}"
+        elif verdict.misconception != edit.name:
+            yield f"mistake “{edit.name}” is taken for “{verdict.misconception}” {where}"
+        elif verdict.message.partition("\n")[0] != edit.says:
+            yield f"mistake “{edit.name}”: its sentence is not the first line {where}"
+        else:
+            named += 1
+    result.mistakes, result.mistakes_named = len(bench.mistakes), named
+
+
+def _audit_alternatives(bench: Bench, seed: int, plan: Plan, result: ExerciseAudit) -> Iterator[str]:
+    alternatives = bench.notebook.alternatives(bench.name)
+    result.alternatives = len(alternatives)
+    cell = bench.notebook.checks[bench.name]
+    assert cell.check is not None
+    reference = bench.answer(bench.exercise, seed, True, plan.time_limit)
+    recording = CheckRecording(bench.name, cell.points, reference, forbid=cell.check.forbid, stubs=bench.notebook.stubs)
+    for style, source in alternatives:
+        verdict = _verdict(bench, recording, source, bench.answer(source, seed, True, plan.time_limit))
+        if not verdict.passed:
+            yield f"the right solution “{style}” is {verdict.status} on seed {seed}: {verdict.message}"
+
+
+def _audit_messages(bench: Bench, recording: CheckRecording) -> Iterator[str]:
+    """No message or hint may hold a line of the solution."""
+    lines = {line.split("#")[0].strip() for line in solution_lines(bench.exercise)}
+    telling = {line for line in lines if len(line) > 12 and not line.startswith(("if ", "for ", "else", "return None"))}
+    for mistake in recording.mistakes:
+        for line in telling:
+            if line in mistake.says:
+                yield f"mistake “{mistake.name}” gives away a line of the solution: {line}"
+
+
+def solution_lines(source: str) -> Iterator[str]:
+    """The lines between the solution marks of an exercise cell."""
+    inside = False
+    for line in source.split("\n"):
+        if "### BEGIN SOLUTION" in line:
+            inside = True
+        elif "### END SOLUTION" in line:
+            inside = False
+        elif inside:
+            yield line
+
+
+def _weak_cases(recording: CheckRecording) -> list[str]:
+    """Cases on which no known mistake differs from the reference: they tell nothing apart."""
+    weak = []
+    for case in recording.reference.cases:
+        differs = [m for m in recording.mistakes if (r := m.answer.case(case.name)) is None or _difference(case, r, case.policy)]
+        if not differs and recording.mistakes:
+            weak.append(case.name)
+    return weak
+
+
+def _audit_mutants(bench: Bench, recording: CheckRecording, seed: int, plan: Plan, result: ExerciseAudit) -> Iterator[str]:
+    from autograder.mutants import mutants
+
+    unused = set(bench.equivalents)
+    for mutant in mutants(bench.exercise):
+        result.mutants += 1
+        answer = bench.answer(mutant.source, seed, True, min(plan.time_limit, 20.0))
+        verdict = _verdict(bench, recording, mutant.source, answer)
+        if mutant.description in bench.equivalents:
+            unused.discard(mutant.description)
+            result.mutants_equivalent += 1
+            if not verdict.passed:
+                yield f"the mutant {mutant.description} is listed as equivalent and is not: {verdict.message}"
+        elif verdict.passed:
+            yield f"the mutant {mutant.description} passes"
+        else:
+            result.mutants_killed += 1
+            result.mutants_named += verdict.misconception is not None or verdict.status == "error" or _specific(verdict)
+    for description in sorted(unused):
+        yield f"the list of equivalent mutants names one that is not generated: {description}"
+
+
+def _specific(verdict: Verdict) -> bool:
+    """Whether the message says more than that numbers differ: shape, dtype, None, NaN, an input changed, a missing gradient."""
+    return any(word in verdict.message for word in ("has shape", "has dtype", "None", "NaN", "in place", "names", "is a ", "results"))
+
+
+def _stamp(notebook: Notebook, plan: Plan, papers: Path) -> str:
+    """The content that a result depends on: the source, the package's judging side, the papers it may import, versions."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256(notebook.path.read_bytes())
+    for module in ("answer", "case", "checks", "forbid", "judge", "authoring", "mutants", "audit", "workbench", "notebook"):
+        path = package / f"{module}.py"
+        digest.update(path.read_bytes() if path.exists() else b"")
+    for path in sorted(papers.rglob("*.py")):
+        digest.update(path.read_bytes())
+    versions = [importlib.metadata.version(name) for name in ("torch", "numpy")]
+    digest.update(json.dumps([asdict(plan), platform.python_version(), *versions]).encode())
+    return digest.hexdigest()[:16]
+
+
+def checks_page(results: Sequence[ExerciseAudit]) -> str:
+    """`docs/checks.md`: what every check was proved on, a row an exercise."""
+    rows = [
+        "# What the checks are proved on",
+        "",
+        "Written by `autograder audit --write`. Cases are public + hidden. A mistake counts as named when its sentence is the first line of the verdict.",
+        "A mutant is an edit of the reference made by a rule; killed means rejected, equivalent means shown to compute the same (the reason stands in",
+        "the source), specific means that the verdict said more than that numbers differ.",
+        "",
+        "| exercise | points | cases | mistakes named | right solutions accepted × seeds | mutants killed | equivalent | specific |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    notebook = ""
+    for item in results:
+        if item.notebook != notebook:
+            notebook = item.notebook
+            rows.append(f"| **{notebook}** | | | | | | | |")
+        wrong = item.mutants - item.mutants_equivalent
+        share = f"{100 * item.mutants_named / item.mutants_killed:.0f} %" if item.mutants_killed else ""
+        rows.append(
+            f"| `{item.check}` | {item.points} | {item.cases} + {item.hidden_cases} | {item.mistakes_named} of {item.mistakes} | "
+            f"{item.alternatives} × {item.seeds} | {item.mutants_killed} of {wrong} | {item.mutants_equivalent} | {share} |"
+        )
+    killed, named = sum(item.mutants_killed for item in results), sum(item.mutants_named for item in results)
+    wrong = sum(item.mutants - item.mutants_equivalent for item in results)
+    share = f"{100 * named / killed:.0f} %" if killed else "none"
+    rows += ["", f"Together: {len(results)} exercises, {killed} of {wrong} mutants killed, {share} of them with a specific message."]
+    return "\n".join(rows) + "\n"

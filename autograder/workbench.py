@@ -1,0 +1,124 @@
+"""A solution notebook loaded in this process, so that variants of an exercise can be tried at the cost of one experiment each.
+
+Trusted code only: solutions, their mistakes, alternatives and mutants. A variant runs in a forked child with a time limit, since a mutant
+may loop for ever or leave things behind.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograder import authoring, checks
+from autograder.answer import Answer, CaseRecord, Failure, decode, encode
+from autograder.authoring import Edit
+from autograder.notebook import Notebook
+
+
+@dataclass
+class Bench:
+    """One exercise on the bench: the notebook's globals as they are when its check runs.
+
+    namespace: the globals. mistakes: the hand-written misconceptions. equivalents: {description: reason} of mutants that are no mistakes.
+    """
+
+    notebook: Notebook
+    name: str
+    namespace: dict[str, Any]
+    mistakes: tuple[Edit, ...] = ()
+    equivalents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def exercise(self) -> str:
+        return self.notebook.exercises[self.name].source
+
+    def answer(self, source: str, seed: int, hidden: bool = True, time_limit: float = 60.0) -> Answer:
+        """What the check answers with `source` as the exercise cell."""
+        cell = self.notebook.checks[self.name]
+        check_cell = cell.source if hidden else cell.public
+        return _in_child(
+            self.name, lambda: checks.answer_of_variant(self.name, source, check_cell, self.namespace, seed), time_limit
+        )
+
+
+def benches(notebook: Notebook, papers: Path) -> Iterator[Bench]:
+    """Run a solution notebook cell by cell and stop at each exercise whose check and misconceptions have been met.
+
+    Args:
+        papers: folder that holds the `papers` package as the notebook may see it.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # no thread pool: the children are forked
+    os.environ["MPLBACKEND"] = "Agg"
+    sys.path.insert(0, str(papers))
+    for module in [module for module in sys.modules if module == "papers" or module.startswith("papers.")]:
+        del sys.modules[module]
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    authoring.collected = {}
+    authoring.equivalents_collected.clear()
+    ready: list[str] = []
+    try:
+        cells = [cell for cell in notebook.cells if cell.role in ("setup", "plain", "parameters", "exercise", "check", "misconceptions")]
+        for index, cell in enumerate(cells):
+            if cell.role == "check":
+                ready.append(cell.name or "")
+            else:
+                exec(compile(cell.source, f"<{notebook.key}>", "exec"), namespace)
+            following = cells[index + 1].role if index + 1 < len(cells) else "end"
+            if ready and following != "misconceptions":
+                for name in ready:
+                    yield Bench(
+                        notebook, name, dict(namespace), authoring.collected.get(name, ()),
+                        authoring.equivalents_collected.get(name, {}),
+                    )
+                ready = []
+    finally:
+        authoring.collected = None
+        sys.path.remove(str(papers))
+
+
+def _in_child(name: str, experiment: Callable[[], Answer], time_limit: float) -> Answer:
+    """Run an experiment in a forked child; an answer that says so where it takes too long or dies."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(read)
+            devnull = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(devnull, descriptor)
+            data = encode(experiment())
+            with os.fdopen(write, "wb") as stream:
+                stream.write(struct.pack("<Q", len(data)) + data)
+        finally:
+            os._exit(0)
+    os.close(write)
+    chunks: list[bytes] = []
+    deadline = time.monotonic() + time_limit
+    timed_out = False
+    with os.fdopen(read, "rb", buffering=0) as stream:
+        while True:
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                timed_out = True
+                os.kill(child, signal.SIGKILL)
+                break
+            chunk = stream.read(1 << 20)
+            if not chunk:
+                break
+            chunks.append(chunk)
+    os.waitpid(child, 0)
+    data = b"".join(chunks)
+    if len(data) >= 8 and len(data) - 8 == struct.unpack("<Q", data[:8])[0]:
+        return decode(data[8:])
+    what = f"took longer than {time_limit:.0f} s" if timed_out else "ended the process"
+    return Answer(name, (CaseRecord("before the first case", error=Failure("Timeout" if timed_out else "Died", what)),))
