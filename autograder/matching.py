@@ -710,7 +710,11 @@ class _Matching:
         """Take the checks out of the learner's cells; what else such a cell holds stays, if it makes anything."""
         edited: set[str] = set()
         for cell in self.cells:
-            if cell.kind != "code" or not cell.code.checks:
+            if not cell.code.checks:
+                continue
+            if cell.kind != "code":  # text may still turn out to be an exercise, but its checks never ran
+                cell.source = cell.code.without_checks()
+                cell.code = self.reader.read(cell.source)
                 continue
             cell.checks = cell.code.checks
             at = None
@@ -913,7 +917,7 @@ class _Matching:
             )
         matched_by = way or ("name" if name in cell.code.binds else "similarity")
         self.found[name] = FoundCell(cell.source, matched_by, tuple(notes), cell.number, place)
-        self.anchors[cell.number] = max(place, self.anchors[cell.number]) if cell.checks else place
+        self.anchors[cell.number] = max(place, self.anchors.get(cell.number, place)) if cell.checks else place
 
     def _mostly_unknown(self) -> bool:
         grade_ids = {cell.grade_id for cell in self.cells if cell.grade_id}
