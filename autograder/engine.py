@@ -3,6 +3,7 @@
 Holds the papermill engine ``autograder``. It never imports torch, never runs a learner's code in its own process, and never judges.
 """
 
+# ruff: noqa: PTH112, PTH123, PTH208
 from __future__ import annotations
 
 import base64
@@ -27,13 +28,29 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 from nbformat import NotebookNode
-from papermill.engines import Engine, papermill_engines
-from papermill.exceptions import PapermillExecutionError
 
 from autograder import sandbox as sandboxes
 from autograder.sandbox import HOME, Sandbox, SandboxUnavailable
+
+
+class _LateEngine:
+    """Stands for ForkedEngine until this module is complete."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ForkedEngine, name)
+
+
+def __getattr__(name: str) -> Any:
+    # papermill loads its entry points, this module's among them, while it is itself imported in the next lines.
+    if name == "ForkedEngine":
+        return _LateEngine()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+import papermill  # noqa: E402
+from papermill.engines import Engine, papermill_engines  # noqa: E402
+from papermill.exceptions import PapermillExecutionError  # noqa: E402
 
 PRELOAD = ("matplotlib.pyplot", "IPython", "safetensors.torch", "torch.nn.functional", "torch.utils.data", "autograder")
 GRACE = 1.0  # seconds a cell has to answer an interrupt
@@ -222,7 +239,9 @@ class _Frames:
                 if self.allowance < 0:
                     raise ValueError("it sent more than it may")
                 self._buffer += piece
-            elif ready:  # the process is gone and its socket is drained, though a process it left may hold the other end
+            elif (
+                ready
+            ):  # the process is gone and its socket is drained, though a process it left may hold the other end
                 raise EOFError
 
     def next(self, deadline: float, kind: bytes, size: int | None = None) -> bytes:
@@ -306,7 +325,9 @@ def _proportional(pid: int) -> int:
 class Kernel:
     """One submission's process. Not for construction: :meth:`Zygote.spawn` makes it. Close it, or use it as a context manager."""
 
-    def __init__(self, connection: socket.socket, status: int, limits: Limits, start_deadline: float, work: Path | None) -> None:
+    def __init__(
+        self, connection: socket.socket, status: int, limits: Limits, start_deadline: float, work: Path | None
+    ) -> None:
         self.limits = limits
         self.died: KernelDied | None = None
         self.peak_memory = 0
@@ -353,7 +374,7 @@ class Kernel:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         for level, kind, credentials in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(credentials) >= size:
-                pid = struct.unpack("3i", credentials[:size])[0]
+                pid: int = struct.unpack("3i", credentials[:size])[0]
                 if pid > 1:
                     return pid
         raise ValueError("the system does not tell its process id")
@@ -405,7 +426,9 @@ class Kernel:
     def _gone(self) -> KernelDied:
         said = self._last_words(5.0)
         if "signal" in said:
-            name = signal.Signals(said["signal"]).name if said["signal"] in list(signal.Signals) else str(said["signal"])
+            name = (
+                signal.Signals(said["signal"]).name if said["signal"] in list(signal.Signals) else str(said["signal"])
+            )
             detail = f"the kernel was ended by the signal {name}"
             if said["signal"] == signal.SIGKILL:
                 detail += " (the system may have been short of memory)"
@@ -640,7 +663,9 @@ class Zygote:
             script = Path(__file__).with_name("zygote.py")
             path = os.pathsep.join([*map(str, self._modules), str(script.parent.parent)])
             command = [sys.executable, "-P", "-s", str(script), str(theirs.fileno()), options]
-            environment = sandboxes.plain_environment(str(self._folder), path, os.environ.get("PATH", ""), self._threads)
+            environment = sandboxes.plain_environment(
+                str(self._folder), path, os.environ.get("PATH", ""), self._threads
+            )
             environment["TMPDIR"] = tempfile.gettempdir()
         started = threading.Event()
         failure: list[BaseException] = []
@@ -707,12 +732,15 @@ class Zygote:
             self._process.kill()
             self._process.wait()
 
-    def spawn(self, env: Mapping[str, str] | None = None, limits: Limits | None = None) -> Kernel:
+    def spawn(
+        self, env: Mapping[str, str] | None = None, limits: Limits | None = None, *, seed: int | None = None
+    ) -> Kernel:
         """Fork a kernel for one submission.
 
         Args:
             env: variables added to its environment; ``AUTOGRADER_ANSWERS`` defaults to ``.answers`` in its work folder.
             limits: see :class:`Limits`.
+            seed: of Python's, numpy's and torch's generators, so that code which never seeds answers twice alike; None: from the system.
 
         Raises ZygoteDied if the zygote or the new kernel does not come up; RuntimeError for a second kernel where
         :attr:`one_kernel_only`.
@@ -722,14 +750,27 @@ class Zygote:
         limits = limits or Limits()
         work = None if self.sandboxed else Path(tempfile.mkdtemp(prefix="autograder-work-"))
         folder = HOME if work is None else str(work)
-        variables = {"HOME": folder, "MPLCONFIGDIR": f"{folder}/.matplotlib", "AUTOGRADER_ANSWERS": f"{folder}/.answers", **(env or {})}
-        request = {"env": variables, "work": folder, "limits": asdict(limits), "sandboxed": self.sandboxed}
+        variables = {
+            "HOME": folder,
+            "MPLCONFIGDIR": f"{folder}/.matplotlib",
+            "AUTOGRADER_ANSWERS": f"{folder}/.answers",
+            **(env or {}),
+        }
+        request = {
+            "env": variables,
+            "work": folder,
+            "limits": asdict(limits),
+            "sandboxed": self.sandboxed,
+            "seed": seed,
+        }
         payload = json.dumps(request).encode()
         if len(payload) > 100_000:
             raise ValueError("the environment for a kernel is larger than 100 kB")
         with self._lock:
             if self.one_kernel_only and self._spawned:
-                raise RuntimeError("kernels of this zygote cannot be kept apart here: start a new zygote for each submission")
+                raise RuntimeError(
+                    "kernels of this zygote cannot be kept apart here: start a new zygote for each submission"
+                )
             self._spawned += 1
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             reader, writer = os.pipe()
@@ -806,7 +847,7 @@ class Session:
         self.refused.update(result.refused)
 
 
-class ForkedEngine(Engine):
+class ForkedEngine(Engine):  # type: ignore[misc]
     """The papermill engine ``autograder``: runs a notebook's code cells in a kernel forked from a warm process."""
 
     @classmethod
@@ -833,6 +874,7 @@ class ForkedEngine(Engine):
         submission_timeout: float = 600.0,
         allow_errors: bool = False,
         rich: bool = False,
+        random_seed: int | None = None,
         **_ignored: Any,
     ) -> None:
         """Run all code cells, whatever their tags say.
@@ -844,13 +886,18 @@ class ForkedEngine(Engine):
             cell_timeout, submission_timeout: seconds.
             allow_errors: go on after a cell that raised or was interrupted.
             rich: keep HTML and other markup in outputs.
+            random_seed: of the kernel's generators, see :meth:`Zygote.spawn`.
         """
         session = session if session is not None else Session()
         if zygote is None:
             with Zygote() as own:
-                cls._run(nb_man, own, session, limits, env, cell_timeout, submission_timeout, allow_errors, rich)
+                cls._run(
+                    nb_man, own, session, limits, env, cell_timeout, submission_timeout, allow_errors, rich, random_seed
+                )
         else:
-            cls._run(nb_man, zygote, session, limits, env, cell_timeout, submission_timeout, allow_errors, rich)
+            cls._run(
+                nb_man, zygote, session, limits, env, cell_timeout, submission_timeout, allow_errors, rich, random_seed
+            )
 
     @classmethod
     def _run(
@@ -864,8 +911,9 @@ class ForkedEngine(Engine):
         submission_timeout: float,
         allow_errors: bool,
         rich: bool,
+        random_seed: int | None,
     ) -> None:
-        with zygote.spawn(env, limits) as kernel:
+        with zygote.spawn(env, limits, seed=random_seed) as kernel:
             deadline = time.monotonic() + submission_timeout
             for index, cell in enumerate(nb_man.nb.cells):
                 if cell.cell_type != "code" or not cell.source.strip():
@@ -873,7 +921,9 @@ class ForkedEngine(Engine):
                 nb_man.cell_start(cell, index)
                 began = time.monotonic()
                 try:
-                    going = cls._run_cell(nb_man, kernel, session, cell, index, deadline, cell_timeout, submission_timeout, rich)
+                    going = cls._run_cell(
+                        nb_man, kernel, session, cell, index, deadline, cell_timeout, submission_timeout, rich
+                    )
                 finally:
                     session.seconds[index] = time.monotonic() - began
                     nb_man.cell_complete(cell, index)
@@ -916,7 +966,10 @@ class ForkedEngine(Engine):
             result = CellResult()
             session.died_at, session.reason, session.detail = index, error.reason, error.detail
             if whole and error.reason == "timeout":
-                session.reason, session.detail = "submission_timeout", f"the notebook ran longer than {submission_timeout:g} s"
+                session.reason, session.detail = (
+                    "submission_timeout",
+                    f"the notebook ran longer than {submission_timeout:g} s",
+                )
             problem = ("KernelDied", session.detail)
         except ValueError as error:  # a source too large to send
             result = CellResult(error=True)
@@ -925,7 +978,9 @@ class ForkedEngine(Engine):
         cell.outputs = result.outputs
         cell.execution_count = result.execution_count
         if problem is not None:
-            cell.outputs.append(nbformat.v4.new_output("error", ename=problem[0], evalue=problem[1], traceback=[problem[1]]))
+            cell.outputs.append(
+                nbformat.v4.new_output("error", ename=problem[0], evalue=problem[1], traceback=[problem[1]])
+            )
         if problem is not None or result.error:
             session.errors.append(index)
             nb_man.cell_exception(cell, index)
@@ -954,7 +1009,13 @@ def run_notebook(
     source = notebook if isinstance(notebook, NotebookNode) else str(notebook)
     try:
         papermill.execute_notebook(
-            source, None, parameters=dict(parameters or {}), engine_name="autograder", zygote=zygote, session=session, **options
+            source,
+            None,
+            parameters=dict(parameters or {}),
+            engine_name="autograder",
+            zygote=zygote,
+            session=session,
+            **options,
         )
     except PapermillExecutionError:
         if session.notebook is None:

@@ -6,6 +6,7 @@ submissions, the grading folder. Started by root, the sandbox is entered as an u
 ``RLIMIT_NPROC`` and owns files in ``/proc/sys``, user namespace or not.
 """
 
+# ruff: noqa: PTH102, PTH110, PTH112, PTH114, PTH115, PTH117, PTH120
 from __future__ import annotations
 
 import ctypes
@@ -26,7 +27,11 @@ LIBRARY = "/opt/autograder"
 MODULES = "/opt/modules"
 NOBODY = 65534
 INNER_ID = 1000
-PRIVATE_PACKAGES = ("autograder", "papers", "solutions")  # in site-packages: hidden, since the sandbox mounts its own choice
+PRIVATE_PACKAGES = (
+    "autograder",
+    "papers",
+    "solutions",
+)  # in site-packages: hidden, since the sandbox mounts its own choice
 PRIVATE_FOLDERS = ("recordings", "solutions", "data")  # inside the autograder package
 
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
@@ -102,7 +107,10 @@ class Sandbox:
             return source
         entries = [source, *source.rglob("*")] if source.is_dir() else [source]
         wanted = {True: stat.S_IROTH | stat.S_IXOTH, False: stat.S_IROTH}
-        if all(entry.is_symlink() or entry.stat().st_mode & wanted[entry.is_dir()] == wanted[entry.is_dir()] for entry in entries):
+        if all(
+            entry.is_symlink() or entry.stat().st_mode & wanted[entry.is_dir()] == wanted[entry.is_dir()]
+            for entry in entries
+        ):
             return source
         copy = self._folder / f"copy{len(list(self._folder.iterdir()))}"
         if source.is_dir():
@@ -136,7 +144,8 @@ class Sandbox:
     def _steps(self) -> list[tuple[str, ...]]:
         """Mount operations in order; ``("bind", source, target)`` is staged by root, the rest are bubblewrap's own words."""
         steps: list[tuple[str, ...]] = []
-        mounted: list[str] = []
+        mounted: list[tuple[Path, Path]] = []  # source, target
+        masks: list[str] = []
 
         def bind(source: str | Path, target: str | Path | None = None) -> None:
             target = str(target or source)
@@ -144,45 +153,52 @@ class Sandbox:
                 steps.append(("--symlink", os.readlink(source), target))
             elif os.path.exists(source):
                 steps.append(("bind", str(source), target))
-                mounted.append(target)
+                mounted.append((Path(source).resolve(), Path(target)))
 
         def mask(target: str | Path) -> None:
-            steps.extend([("--perms", "0755"), ("--size", "4096"), ("--tmpfs", str(target))])
-            masks.append(str(target))
+            if str(target) not in masks:
+                steps.extend([("--perms", "0755"), ("--size", "4096"), ("--tmpfs", str(target))])
+                masks.append(str(target))
 
-        masks: list[str] = []
-        for path in (*_SYSTEM, *_SYSTEM_FILES):
-            bind(path)
+        def hide(paths: Iterable[Path]) -> None:
+            """Cover each path wherever what is mounted so far shows it."""
+            for path in paths:
+                for source, target in mounted:
+                    if source == path or source in path.parents:
+                        place = target / path.relative_to(source)
+                        if path.is_dir():
+                            mask(place)
+                        elif path.exists():
+                            steps.append(("--ro-bind", "/dev/null", str(place)))
+
+        for known in (*_SYSTEM, *_SYSTEM_FILES):
+            bind(known)
         for name in ("passwd", "group", "hosts"):
             bind(self._folder / name, f"/etc/{name}")
-        python = self._python_folders()
         repository = self._package.parent
-        private = [*self.hide, *([] if repository.name in ("site-packages", "dist-packages") else [repository])]
-        for path in private:
-            if path.is_dir() and any(Path(other) in path.parents for other in mounted):
-                mask(path)
+        installed = repository.name in ("site-packages", "dist-packages")
+        hide([*self.hide, *([] if installed else [repository])])
+        mounted.clear()
+        python = self._python_folders()
         for path in python:
             bind(path)
         for path in [*python, *(Path(entry) for entry in [*sys.path, *site.getsitepackages()])]:
             for folder in (path, *path.glob("python3*/site-packages")) if path.is_dir() else ():
                 if folder.name in ("site-packages", "dist-packages"):
                     for name in PRIVATE_PACKAGES:
-                        if (folder / name).is_dir() and str(folder / name) not in masks:
+                        if (folder / name).is_dir():
                             mask(folder / name)
-        for path in self.hide:
-            if str(path) not in masks and path.exists() and any(Path(other) in path.parents for other in mounted):
-                if path.is_dir():
-                    mask(path)
-                else:
-                    steps.append(("--ro-bind", "/dev/null", str(path)))
         bind(self._package, f"{LIBRARY}/autograder")
         for name in PRIVATE_FOLDERS:
             if (self._package / name).is_dir():
                 mask(f"{LIBRARY}/autograder/{name}")
         for index, path in enumerate(self.modules):
             bind(self._readable(path), f"{MODULES}/{index}")
-        for target, source in self.binds.items():
-            bind(self._readable(source), target)
+            mounted.append((path, Path(f"{MODULES}/{index}")))
+        for inside, source in self.binds.items():
+            bind(self._readable(source), inside)
+            mounted.append((source, Path(inside)))
+        hide(self.hide)
         steps += [("--proc", "/proc"), ("--dev", "/dev")]
         steps += [("--perms", "1777"), ("--size", str(self.tmp_bytes)), ("--tmpfs", "/tmp")]
         steps += [("--perms", "1777"), ("--size", str(self.tmp_bytes)), ("--tmpfs", "/dev/shm")]
@@ -245,7 +261,9 @@ def available() -> tuple[bool, str]:
     try:
         with Sandbox() as sandbox:
             command = sandbox.command([sys.executable, "-I", "-S", "-c", "print('inside')"], sandbox.environment())
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd="/")
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd="/"
+            )
     except (OSError, subprocess.SubprocessError) as error:
         return False, f"bubblewrap could not be started: {error}"
     if done.returncode == 0 and done.stdout.strip() == "inside":

@@ -11,11 +11,13 @@ The learner's code runs in the same process as the kernel's end of that socket, 
 What a kernel may not do is set from outside of its reach, before its first cell: namespaces, capabilities, limits, system calls.
 """
 
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH118, PTH123, PTH208
 from __future__ import annotations
 
 import array
 import base64
 import builtins
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -37,7 +39,6 @@ from typing import Any
 
 INNER_ID = 1000
 DATA_FD = 700
-TORCH_FIRST_SEED = 67280421310721  # what torch's default generator holds in a fresh process
 HOME = "/home/learner"
 
 CLONE_NEWNS = 0x00020000
@@ -70,7 +71,11 @@ def unshare(flags: int) -> None:
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """``mount(2)``. Raises OSError."""
     code = _libc.mount(
-        source.encode(), target.encode(), kind.encode() if kind else None, ctypes.c_ulong(flags), data.encode() if data else None
+        source.encode(),
+        target.encode(),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        data.encode() if data else None,
     )
     _checked(code, f"mount {target}")
 
@@ -102,7 +107,9 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
 }  # fmt: skip
 _CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
 _AUDIT_ARCH = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-_NEW_NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+_NEW_NAMESPACES = (
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+)
 
 
 def seccomp_program(machine: str) -> bytes | None:
@@ -128,13 +135,20 @@ def seccomp_program(machine: str) -> bytes | None:
         if (number := numbers[column]) is not None:
             answer = errno.ENOSYS if name.startswith(("memfd", "io_uring")) else errno.EPERM
             steps += [(equal, 0, 1, number), (ret, 0, 0, refuse(answer))]
-    steps += [(equal, 0, 1, _CLONE3[column]), (ret, 0, 0, refuse(errno.ENOSYS))]  # its flags are behind a pointer; libc falls back
+    steps += [
+        (equal, 0, 1, _CLONE3[column]),
+        (ret, 0, 0, refuse(errno.ENOSYS)),
+    ]  # its flags are behind a pointer; libc falls back
     steps += [
         (equal, 0, 4, _CLONE[column]), (load, 0, 0, 16), (has_bit, 0, 1, _NEW_NAMESPACES), (ret, 0, 0, refuse(errno.EPERM)),
         (ret, 0, 0, allow),
     ]  # fmt: skip
     steps += [(equal, 0, 5, _SOCKET[column]), (load, 0, 0, 16)]
-    steps += [(equal, 3, 0, int(socket.AF_UNIX)), (equal, 2, 0, int(socket.AF_INET)), (equal, 1, 0, int(socket.AF_INET6))]
+    steps += [
+        (equal, 3, 0, int(socket.AF_UNIX)),
+        (equal, 2, 0, int(socket.AF_INET)),
+        (equal, 1, 0, int(socket.AF_INET6)),
+    ]
     steps += [(ret, 0, 0, refuse(errno.EAFNOSUPPORT)), (ret, 0, 0, allow)]
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
@@ -292,7 +306,9 @@ class CellOutputs:
         text = "\n".join(lines)
         if len(text) > room:
             text = text[: room // 2] + "\n…\n" + text[-room // 2 :]
-        self.items.append({"output_type": "error", "ename": name[:200], "evalue": value[:4000], "traceback": text.split("\n")})
+        self.items.append(
+            {"output_type": "error", "ename": name[:200], "evalue": value[:4000], "traceback": text.split("\n")}
+        )
 
     def finished(self) -> list[dict[str, Any]]:
         """The outputs, with streams joined and a line that says how much was dropped."""
@@ -381,7 +397,9 @@ class NoKeyboard(EOFError):
 
 
 def _no_input(prompt: object = "") -> str:
-    raise NoKeyboard("input() was called, but there is no keyboard when a notebook is graded: give the value in the code")
+    raise NoKeyboard(
+        "input() was called, but there is no keyboard when a notebook is graded: give the value in the code"
+    )
 
 
 def make_shell(outputs: CellOutputs) -> Any:
@@ -392,7 +410,7 @@ def make_shell(outputs: CellOutputs) -> Any:
     from traitlets import Type
     from traitlets.config import Config
 
-    class Publisher(DisplayPublisher):
+    class Publisher(DisplayPublisher):  # type: ignore[misc]
         def publish(self, data: Any, metadata: Any = None, **_: Any) -> None:
             outputs.rich("display_data", dict(data))
 
@@ -402,7 +420,7 @@ def make_shell(outputs: CellOutputs) -> Any:
             else:
                 outputs.items = []
 
-    class Hook(DisplayHook):
+    class Hook(DisplayHook):  # type: ignore[misc]
         def write_output_prompt(self) -> None:
             return None
 
@@ -415,7 +433,7 @@ def make_shell(outputs: CellOutputs) -> Any:
         def finish_displayhook(self) -> None:
             self._is_active = False
 
-    class KernelShell(InteractiveShell):
+    class KernelShell(InteractiveShell):  # type: ignore[misc]
         displayhook_class = Type(Hook)
         display_pub_class = Type(Publisher)
         exit_asked = False
@@ -451,8 +469,16 @@ def make_shell(outputs: CellOutputs) -> Any:
 class Kernel:
     """Runs cells sent over a socket in the shell made before the fork; its process ends with the submission."""
 
-    def __init__(self, shell: Any, outputs: CellOutputs, connection: socket.socket, limits: dict[str, int], answers: str) -> None:
-        self.shell, self.outputs, self.connection, self.limits, self.answers = shell, outputs, connection, limits, answers
+    def __init__(
+        self, shell: Any, outputs: CellOutputs, connection: socket.socket, limits: dict[str, int], answers: str
+    ) -> None:
+        self.shell, self.outputs, self.connection, self.limits, self.answers = (
+            shell,
+            outputs,
+            connection,
+            limits,
+            answers,
+        )
         self.pid = os.getpid()
         self.running = False
         self.seen: dict[str, tuple[int, int, int]] = {}
@@ -522,7 +548,9 @@ class Kernel:
             return
         for name in names:
             try:
-                fd = os.open(os.path.join(self.answers, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                fd = os.open(
+                    os.path.join(self.answers, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                )
             except OSError:
                 continue
             try:
@@ -570,7 +598,13 @@ class Kernel:
                 outputs, number, failed = self.run(message["source"])
                 self.send_answers()
                 leaving = bool(getattr(self.shell, "exit_asked", False))
-                done = {"type": "done", "id": message["id"], "outputs": outputs, "execution_count": number, "error": failed}
+                done = {
+                    "type": "done",
+                    "id": message["id"],
+                    "outputs": outputs,
+                    "execution_count": number,
+                    "error": failed,
+                }
                 try:
                     self.send_json({**done, "exiting": leaving})
                 except (TypeError, ValueError, RecursionError):
@@ -588,15 +622,18 @@ def _text(error: BaseException) -> str:
         return ""
 
 
-def fresh_random_state() -> None:
-    """Every generator as in a fresh process: Python's and numpy's from the system, torch's at its fixed first seed."""
+def fresh_random_state(seed: int | None) -> None:
+    """Python's, numpy's and torch's generators: from `seed`, or from the system as in a fresh process."""
     import random
 
-    random.seed()
+    random.seed(seed)
     if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed()
+        numpy.random.seed(None if seed is None else seed % (1 << 32))
     if (torch := sys.modules.get("torch")) is not None:
-        torch.default_generator.manual_seed(TORCH_FIRST_SEED)
+        if seed is None:
+            torch.default_generator.seed()
+        else:
+            torch.default_generator.manual_seed(seed % (1 << 63))
 
 
 def run_kernel(
@@ -630,7 +667,7 @@ def run_kernel(
     os.environ.update(environment)
     answers = environment.get("AUTOGRADER_ANSWERS") or os.path.join(folder, ".answers")
     os.makedirs(answers, exist_ok=True)
-    fresh_random_state()
+    fresh_random_state(request["seed"])
     outputs.__init__(limits["output"], limits["images"])  # type: ignore[misc]
     kernel = Kernel(shell, outputs, connection, limits, answers)
     kernel.capture_descriptors(folder)
@@ -641,11 +678,9 @@ def run_kernel(
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.argv = [""]
     sys.path.insert(0, "")
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:  # short of memory, the system should take this process first
-            file.write("1000")
-    except OSError:
-        pass
+    # Short of memory, the system should take this process first.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
     prctl(PR_SET_DUMPABLE, 1)
     signal.signal(signal.SIGINT, kernel.on_interrupt)
     filtered = filter_system_calls() if request["sandboxed"] else False
@@ -670,10 +705,8 @@ def _end_descendants() -> None:
         if not children:
             return
         for child in children:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -789,10 +822,9 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     outputs = CellOutputs(1 << 16, 1 << 20)
     shell = make_shell(outputs)
     # What the shell imports lazily for a result, a display and a traceback is imported here, not by each submission.
-    for source in ("from IPython.display import display\ndisplay(1)\n1", "1 / 0", "1 +", "del display"):
+    for source in ("from IPython.display import display\ndisplay(1)\n1", "1 / 0", "1 +"):
         shell.run_cell(source, store_history=False, silent=False)
-    shell.execution_count = 1
-    shell.user_ns["_"] = shell.user_ns["__"] = shell.user_ns["___"] = ""
+    shell.reset(new_session=True)
     if "matplotlib.pyplot" in sys.modules:
         _import_all(["matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline"])
     isolates, reason = can_isolate() if options["sandboxed"] else (False, "not sandboxed")
