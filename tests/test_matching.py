@@ -353,6 +353,22 @@ def test_exercises_in_another_order_run_in_the_releases_order():
     assert planned(found) == PLAN and flagged(found, "moved")
 
 
+def test_an_unused_version_never_runs_between_the_one_that_is_used_and_its_check():
+    raw = submitted()
+    raw["cells"][place_of(raw, "check-softmax")] = code(ANSWERS["softmax"].replace("max(dim", "amax(dim"))
+    found = matched(raw)
+    assert planned(found) == PLAN and flagged(found, "duplicate")
+
+
+def test_a_merged_cell_overruled_for_one_exercise_runs_before_the_later_version():
+    merged = "def softmax(x, dim):\n    return x\n\n\n" + ANSWERS["attention"]
+    raw = submitted({"softmax": merged})
+    del raw["cells"][place_of(raw, "exercise-attention")]
+    raw["cells"].insert(place_of(raw, "exercise-softmax") + 1, code(ANSWERS["softmax"]))
+    plan = planned(matched(raw))
+    assert plan.index(("exercise", merged)) < plan.index(("exercise", ANSWERS["softmax"]))
+
+
 def test_a_solution_above_a_stub_in_the_same_cell_wins_and_the_stub_is_left_out():
     for name in ("softmax", "Head"):
         found = matched(submitted({name: f"{ANSWERS[name]}\n\n{STUBS[name]}"}))
@@ -403,6 +419,14 @@ def test_marks_of_another_exercise_on_a_cell_are_not_believed():
     found = matched(raw)
     assert planned(found) == PLAN
     assert found.found["softmax"].matched_by == "name"
+
+
+def test_marks_of_a_deleted_exercise_on_another_one_do_not_stand_for_it():
+    raw = submitted()
+    cell_of(raw, "exercise-softmax")["metadata"] = cell_of(raw, "exercise-attention")["metadata"]
+    del raw["cells"][place_of(raw, "exercise-attention")]
+    found = matched(raw)
+    assert found.found["attention"].matched_by == "missing" and found.found["softmax"].source == ANSWERS["softmax"]
 
 
 def test_marks_of_an_exercise_on_a_check_do_not_make_the_check_an_exercise():
@@ -786,6 +810,17 @@ def test_a_notebook_with_huge_outputs_is_read_without_them(tmp_path):
     assert time.process_time() - start < 5
     assert planned(match(notebook, RELEASE)) == PLAN
     assert all(cell.get("outputs", []) == [] for cell in notebook.cells)
+
+
+def test_copies_of_an_id_are_made_unique_and_the_id_is_kept_aside():
+    notebook = notebook_from({"cells": [code("x", id="a"), code("y", id="a"), code("z", id="no good")]})
+    assert [cell.id for cell in notebook.cells] == ["a", "cell-2", "cell-3"]
+    assert notebook.cells[1].metadata["id"] == "a"
+
+
+def test_half_a_surrogate_pair_in_a_source_can_be_written_again():
+    notebook = notebook_from({"cells": [code("x = '\ud800√'")]})
+    assert notebook.cells[0].source.encode() == "x = '?√'".encode()
 
 
 def test_a_source_that_speaks_of_outputs_is_not_cut(tmp_path):
