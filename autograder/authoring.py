@@ -81,7 +81,7 @@ def misconceptions(name: str, *mistakes: Edit) -> None:
     answers = [checks.answer_of_variant(name, edit.apply(exercise), check_cell, namespace, seed) for edit in mistakes]
     if checks.mode() == "record":
         for index, answer in enumerate(answers):
-            checks.write_answer(f"{name}~{index:03d}.answer", answer)
+            checks.write_answer(f"{name}--m{index:03d}.answer", answer)
         _write_note(name, "mistakes", [{"name": edit.name, "says": edit.says} for edit in mistakes])
     elif checks.mode() == "learn":
         _show_matrix(name, mistakes, answers)

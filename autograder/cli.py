@@ -20,13 +20,19 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
+class BadUsage(click.ClickException):
+    """One line that says what is wrong and what to do; exit status 2."""
+
+    exit_code = 2
+
+
 def find_root() -> Path:
     """The course's repository: the nearest folder upwards that holds `solutions`, else the one the package was installed from."""
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
         if (folder / "solutions").is_dir() and (folder / "pyproject.toml").is_file():
             return folder
-    raise click.UsageError("no `solutions` folder here or above: run this in a checkout of the course's repository")
+    raise BadUsage("no `solutions` folder here or above: run this in a checkout of the course's repository")
 
 
 def bar(description: str, total: int | None, quiet: bool) -> tuple[Progress, Any]:
@@ -52,7 +58,7 @@ def main() -> None:
 def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: bool) -> None:
     """Regenerate notebooks, `papers` and recordings from solutions/*.py."""
     from autograder.build import build as build_all
-    from autograder.notebook import SourceError
+    from autograder.notebook import SourceError, UnknownAssignment
 
     progress, task = bar("building", None, as_json)
     try:
@@ -60,6 +66,8 @@ def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: 
             report = build_all(
                 find_root(), assignments, check, recordings, lambda step: progress.update(task, advance=1, description=step)
             )
+    except UnknownAssignment as error:
+        raise BadUsage(str(error)) from error
     except SourceError as error:
         raise click.ClickException(str(error)) from error
     changed = sorted(str(path) for path in report.changed)
@@ -93,7 +101,7 @@ def audit(
 
     from autograder.audit import Plan, checks_page
     from autograder.audit import audit as audit_all
-    from autograder.notebook import SourceError
+    from autograder.notebook import UnknownAssignment
 
     root = find_root()
     progress, task = bar("auditing", None, as_json)
@@ -103,7 +111,9 @@ def audit(
                 root, assignments, Plan(seeds, mutants), jobs, root / "data" / "cache" / "audit" if cache else None,
                 lambda key, total: progress.update(task, advance=1, total=total, description=key),
             )
-    except (SourceError, ValueError) as error:
+    except UnknownAssignment as error:
+        raise BadUsage(str(error)) from error
+    except ValueError as error:
         raise click.ClickException(str(error)) from error
     faulty = [item for item in results if item.faults]
     if as_json:
@@ -134,6 +144,140 @@ def audit(
         (root / "docs" / "checks.md").write_text(checks_page(results), encoding="utf-8")
     console.print(f"{len(results)} exercises, {len(faulty)} with faults")
     sys.exit(1 if faulty else 0)
+
+
+@main.command()
+@click.argument("assignments", nargs=-1)
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder with real datasets already downloaded.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("executed"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
+def run(
+    assignments: tuple[str, ...], profile: str, data: Path | None, device: str, jobs: int, out: Path, as_json: bool
+) -> None:
+    """Execute solution notebooks and keep them."""
+    from rich.table import Table
+
+    from autograder.notebook import SourceError
+    from autograder.run import NotebookRun, to_json
+    from autograder.run import run as run_all
+
+    parameters = {"PROFILE": profile, "DEVICE": device, "DATA_DIR": str(data.resolve()) if data else ""}
+    progress, task = bar("running", None, as_json)
+
+    def tell(done: NotebookRun, total: int) -> None:
+        progress.update(task, advance=1, total=total, description=done.notebook)
+
+    try:
+        with progress:
+            runs = run_all(find_root(), assignments, parameters, jobs, out, tell)
+    except SourceError as error:
+        raise BadUsage(str(error)) from error
+    failed = [item for item in runs if not item.ok]
+    if as_json:
+        click.echo(json.dumps(to_json(runs)))
+    else:
+        table = Table("notebook", "seconds", "checks passed", "", box=None)
+        for item in runs:
+            table.add_row(item.notebook, f"{item.seconds:.1f}", f"{item.passed} of {item.checks}", "✓" if item.ok else f"✗ {item.error or ''}")
+        console.print(table)
+        console.print(f"{len(runs)} notebooks, {len(failed)} failed; executed copies are in {out}")
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+@click.argument("submitted", type=click.Path(path_type=Path))
+@click.option("--assignment", "assignments", multiple=True, help="Grade only this assignment (may be given several times).")
+@click.option("-j", "--jobs", default=2, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
+@click.option("--scheduler", metavar="ADDRESS", help="Grade on a dask.distributed cluster instead of local processes.")
+@click.option("--seed", type=int, help="The run's seed; by default a secret one is drawn once and kept in the grading folder.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("grading"), show_default=True)
+@click.option("--unsafe", is_flag=True, help="Run learners' code WITHOUT a sandbox, with all your rights.")
+@click.option("--cell-timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds a cell may take.")
+@click.option("--timeout", default=300.0, show_default=True, type=click.FloatRange(1), help="Seconds a notebook may take.")
+@click.option("--memory", default=4.0, show_default=True, type=click.FloatRange(0.5), help="GiB a notebook may use.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
+def grade(
+    submitted: Path, assignments: tuple[str, ...], jobs: int, scheduler: str | None, seed: int | None, out: Path, unsafe: bool,
+    cell_timeout: float, timeout: float, memory: float, as_json: bool,
+) -> None:
+    """Grade a class: SUBMITTED holds <student>/<assignment>/<notebook>.ipynb."""
+    from autograder.grade import GradingError, Limits, cluster
+    from autograder.grade import grade as grade_class
+    from autograder.notebook import SourceError
+
+    limits = Limits(cell_timeout, timeout, int(memory * 2**30))
+    progress, task = bar("grading", None, as_json)
+    try:
+        with progress, cluster(scheduler) as executor:
+            report = grade_class(
+                find_root(), submitted, out, assignments, jobs, seed, unsafe, limits, executor,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    except (GradingError, SourceError) as error:
+        raise BadUsage(str(error)) from error
+    if as_json:
+        click.echo(json.dumps({"results": len(report.results), "ran": report.ran, "kept": report.kept, "copies": report.copies}))
+    else:
+        _print_class(report.results)
+        errors.print(f"{report.ran} notebooks run, {report.kept} known from before, {report.copies} copies · {out}/results.jsonl, "
+                     f"grades.csv, gradebook.db, feedback/index.html", soft_wrap=True)
+    if unsafe:
+        errors.print("[bold]No sandbox was used (--unsafe): the submissions ran with your rights.[/bold]")
+
+
+def _print_class(results: list[dict[str, Any]]) -> None:
+    """The class as a table: a row a student and notebook, what each check came to, the mistakes by name."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from autograder.verdict import STATUSES
+
+    signs = {"passed": "[green]✓[/green]", "partial": "[yellow]◐[/yellow]", "not_attempted": "[dim]○[/dim]"}
+    table = Table("student", "notebook", "points", "checks", "what went wrong", box=None, pad_edge=False)
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for line in results:
+        groups.setdefault((line["student"], line["assignment"], line["notebook"]), []).append(line)
+    last = ""
+    for (student, _, notebook), lines in groups.items():
+        points, possible = sum(line["points"] for line in lines), sum(line["max_points"] for line in lines)
+        wrong = []
+        for status in dict.fromkeys(line["status"] for line in lines if line["status"] not in ("passed", "not_attempted")):
+            for line in lines:
+                if line["status"] == status:
+                    what = f"“{line['misconception']}”" if line["misconception"] else STATUSES[status]
+                    wrong.append(f"{line['check']}: {what}" if status not in ("unreadable",) else what)
+        text = "; ".join(dict.fromkeys(wrong))
+        marks = "".join(signs.get(line["status"], "[red]✗[/red]") for line in lines)
+        table.add_row(escape(student) if student != last else "", notebook, f"{points}/{possible}", marks, escape(text))
+        last = student
+    console.print(table)
+
+
+@main.command("progress")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("notebooks"))
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+def progress_command(folder: Path, as_json: bool) -> None:
+    """Your own notebooks, week by week: what has passed, points, what is next."""
+    from rich.table import Table
+
+    from autograder.progress import progress, to_json
+
+    if not folder.is_dir():
+        raise BadUsage(f"{folder} is no folder: give the one that holds your notebooks")
+    rows = progress(find_root(), folder)
+    if as_json:
+        click.echo(json.dumps(to_json(rows)))
+        return
+    table = Table("week", "notebook", "passed", "points", "next", box=None)
+    last = ""
+    for row in rows:
+        state = "[green]done[/green]" if row.next is None else row.next if row.started else "[dim]not started[/dim]"
+        table.add_row(row.assignment if row.assignment != last else "", row.title, f"{row.passed}/{row.checks}", f"{row.points}/{row.max_points}", state)
+        last = row.assignment
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import re
@@ -55,7 +56,7 @@ from papermill.exceptions import PapermillExecutionError  # noqa: E402
 PRELOAD = ("matplotlib.pyplot", "IPython", "safetensors.torch", "torch.nn.functional", "torch.utils.data", "autograder")
 GRACE = 1.0  # seconds a cell has to answer an interrupt
 ANSWER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-MOST_FRAME = 8 << 20
+MOST_FRAME = 6 << 20
 MOST_SOURCE = 4 << 20
 MOST_OUTPUTS = 300
 MOST_PIXELS = 50_000_000
@@ -336,6 +337,7 @@ class Kernel:
         """Processor time of the kernel, known once it has ended by itself or been closed."""
         self._socket, self._status, self._work = connection, status, work
         self._answers_left = limits.answers
+        self._announced: tuple[str, int] | None = None  # an answer whose bytes come next, perhaps after an interrupt
         self._closed = False
         self._lock = threading.Lock()
         self._said: dict[str, Any] | None = None
@@ -353,6 +355,9 @@ class Kernel:
             if ready.get("type") != "ready":
                 raise ValueError("it did not say that it is ready")
             self.isolated = ready.get("isolated") is True
+            """Apart from other kernels: files, processes and network of its own."""
+            self.filtered = ready.get("filtered") is True
+            """System calls are filtered."""
         except (TimeoutError, EOFError, ValueError, OSError) as error:
             said = self._last_words(1.0)
             self.close()
@@ -391,13 +396,11 @@ class Kernel:
         return self.died is None and not self._closed
 
     def _signal(self, number: int) -> None:
-        try:
+        with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, number)
             elif self.pid and self._said is None:
                 os.kill(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
 
     def interrupt(self) -> None:
         """SIGINT to the kernel, as the stop button sends."""
@@ -486,15 +489,12 @@ class Kernel:
 
     def _collect(self, result: CellResult, token: str, deadline: float, rich: bool) -> None:
         """Messages until the cell is done, into `result`."""
-        pending: tuple[str, int] | None = getattr(result, "_pending", None)
         messages = 0
         while True:
-            if pending is not None:
-                data = self._frames.next(deadline, b"B", pending[1])
-                self._take_answer(result, pending[0], data)
-                pending = None
-                result.__dict__.pop("_pending", None)
-                continue
+            if self._announced is not None:
+                name, size = self._announced
+                self._take_answer(result, name, self._frames.next(deadline, b"B", size))
+                self._announced = None
             message = self._frames.message(deadline)
             messages += 1
             if messages > 2000:
@@ -509,8 +509,7 @@ class Kernel:
                     if message.get("refused") is not True:
                         raise ValueError("it sent an answer larger than allowed")
                     continue
-                pending = (name, size)
-                result.__dict__["_pending"] = pending  # an interrupt may come between announcement and bytes
+                self._announced = (name, size)
             elif kind == "done" and message.get("id") == token:
                 result.outputs = clean_outputs(message.get("outputs"), self.limits, rich=rich)
                 result.execution_count = _whole(message.get("execution_count"))
@@ -528,6 +527,11 @@ class Kernel:
             self._answers_left -= len(data)
             result.answers[name] = data
 
+    def _has_ended(self) -> bool:
+        """Whether the process is gone, so that what was just measured under its number may be another's."""
+        with self._lock:
+            return self._pidfd >= 0 and bool(select.select([self._pidfd], [], [], 0)[0])
+
     def check(self) -> None:
         """Measure all its processes and kill it if they exceed the limits. Called by the monitor."""
         if self.died is not None or self._closed or not self.pid:
@@ -539,7 +543,7 @@ class Kernel:
         if resident > self.limits.memory:  # forks share pages, so count again, carefully, before killing
             resident = sum(map(_proportional, family))
             self.peak_memory = max(self.peak_memory, resident)
-            if resident > self.limits.memory:
+            if resident > self.limits.memory and not self._has_ended():
                 self.kill("memory", f"its processes together used more than {self.limits.memory >> 20} MiB of memory")
                 return
         count = 0
@@ -548,7 +552,7 @@ class Kernel:
                 count += len(os.listdir(f"/proc/{pid}/task"))
             except OSError:
                 continue
-        if count > self.limits.processes:
+        if count > self.limits.processes and not self._has_ended():
             self.kill("kernel_died", f"it had more than {self.limits.processes} processes and threads")
 
     def close(self) -> None:
@@ -565,9 +569,10 @@ class Kernel:
                 self.cpu_seconds = float(said["cpu"])
             if isinstance(said.get("peak"), int):
                 self.peak_memory = max(self.peak_memory, said["peak"])
-            if self._pidfd >= 0:
-                os.close(self._pidfd)
-                self._pidfd = -1
+            with self._lock:
+                if self._pidfd >= 0:
+                    os.close(self._pidfd)
+                    self._pidfd = -1
             os.close(self._status)
             self._status = -1
             if self._work is not None:
@@ -620,12 +625,15 @@ class Zygote:
         self.missing: list[str] = []
         """Preloads that could not be imported, with the reason."""
         self.start_seconds = 0.0
+        self.warm_threads: int | None = None
+        """Threads of the warm process when it was ready; more than 1 would make forking unsafe."""
         self.reason = ""
         self._modules, self._binds, self._hide = modules, binds, hide
         self._options = {"preload": [*PRELOAD, *preload], "threads": threads, "sandboxed": self.sandboxed}
         self._threads, self._poll, self._start_timeout = threads, poll, start_timeout
         self._kernels: set[Kernel] = set()
         self._spawned = 0
+        self._owner = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -650,6 +658,7 @@ class Zygote:
         if self._process is not None:
             raise RuntimeError("this zygote was started before")
         began = time.monotonic()
+        self._owner = os.getpid()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         options = json.dumps(self._options)
@@ -704,6 +713,7 @@ class Zygote:
         self.isolates_children = message.get("isolates") is True
         self.reason = str(message.get("reason", ""))
         self.missing = [str(line) for line in message.get("missing", [])]
+        self.warm_threads = message.get("threads")
         self.start_seconds = time.monotonic() - began
 
     def _stderr(self) -> str:
@@ -738,7 +748,8 @@ class Zygote:
         """Fork a kernel for one submission.
 
         Args:
-            env: variables added to its environment; ``AUTOGRADER_ANSWERS`` defaults to ``.answers`` in its work folder.
+            env: variables added to its environment; ``AUTOGRADER_ANSWERS`` defaults to ``.answers`` in its work folder. They pass
+                through the warm process, whose memory later kernels inherit: nothing one submission may know and the next may not.
             limits: see :class:`Limits`.
             seed: of Python's, numpy's and torch's generators, so that code which never seeds answers twice alike; None: from the system.
 
@@ -747,6 +758,8 @@ class Zygote:
         """
         if self._control is None or self._process is None or self._ended.is_set():
             raise ZygoteDied("the warm process is not running")
+        if os.getpid() != self._owner:
+            raise ZygoteDied("this zygote was started by another process, which has its monitor: start one here")
         limits = limits or Limits()
         work = None if self.sandboxed else Path(tempfile.mkdtemp(prefix="autograder-work-"))
         folder = HOME if work is None else str(work)
@@ -916,7 +929,7 @@ class ForkedEngine(Engine):  # type: ignore[misc]
         with zygote.spawn(env, limits, seed=random_seed) as kernel:
             deadline = time.monotonic() + submission_timeout
             for index, cell in enumerate(nb_man.nb.cells):
-                if cell.cell_type != "code" or not cell.source.strip():
+                if cell.cell_type != "code" or not isinstance(cell.source, str) or not cell.source.strip():
                     continue
                 nb_man.cell_start(cell, index)
                 began = time.monotonic()
@@ -1005,7 +1018,13 @@ def run_notebook(
     stops here. `engine_options` are :meth:`ForkedEngine.execute_managed_notebook`'s.
     """
     session = session if session is not None else Session()
-    options: dict[str, Any] = {"allow_errors": True, "progress_bar": False, **engine_options}
+    options: dict[str, Any] = {
+        "allow_errors": True,
+        "progress_bar": False,
+        "kernel_name": "python3",
+        "language": "python",
+    }
+    options |= engine_options
     source = notebook if isinstance(notebook, NotebookNode) else str(notebook)
     try:
         papermill.execute_notebook(

@@ -1041,10 +1041,14 @@ class Variable(Operator):
 
 @dataclass(frozen=True)
 class Siblings:
-    """Names that can be taken for each other. `alike`: whatever is done with one can be done with the other; otherwise only what both are used for."""
+    """Names that can be taken for each other.
+
+    alike: whatever is done with one can be done with the other; otherwise only what both are used for. both: each is taken for both its neighbours.
+    """
 
     names: tuple[str, ...]
     alike: bool = True
+    both: bool = False
 
 
 def arguments(function: Function) -> list[Siblings]:
@@ -1053,7 +1057,7 @@ def arguments(function: Function) -> list[Siblings]:
     for arg in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]:
         if arg.arg != "self":
             kinds.setdefault(ast.unparse(arg.annotation) if arg.annotation else "", []).append(arg.arg)
-    return [Siblings(tuple(names), "Tensor" in kind) for kind, names in kinds.items() if len(names) > 1]
+    return [Siblings(tuple(names), "Tensor" in kind, both=True) for kind, names in kinds.items() if len(names) > 1]
 
 
 def results(function: Function) -> list[Siblings]:
@@ -1096,10 +1100,10 @@ def attributes(owner: ast.ClassDef) -> list[Siblings]:
 
 
 def others_in(siblings: Siblings, name: str) -> list[str]:
-    """Both neighbours of a name among three, else the next."""
+    """The next name, and the one before where both are likely."""
     names = siblings.names
     place = names.index(name)
-    return list(dict.fromkeys(names[(place + step) % len(names)] for step in ((1, -1) if len(names) == 3 else (1,))))
+    return list(dict.fromkeys(names[(place + step) % len(names)] for step in ((1, -1) if siblings.both else (1,))))
 
 
 def use_of_node(code: Code, node: ast.AST) -> set[str]:

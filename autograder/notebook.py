@@ -38,6 +38,10 @@ class SourceError(ValueError):
     """A solution source breaks a rule of the form; the message names the file, the cell and the rule."""
 
 
+class UnknownAssignment(SourceError):
+    """A name that no assignment or notebook has."""
+
+
 @dataclass(frozen=True)
 class CheckCall:
     """What a check cell's decorator says."""
@@ -373,14 +377,14 @@ def dumps(notebook: NotebookNode) -> str:
 def find(solutions: Path, names: list[str] | tuple[str, ...] = ()) -> Iterator[Path]:
     """Sources below `solutions`, in the curriculum's order of names; only those of the assignments (or "assignment/notebook") named.
 
-    Raises SourceError for a name that matches nothing.
+    Raises UnknownAssignment for a name that matches nothing.
     """
     paths = sorted(solutions.glob("*/*.py"))
     known = {path.parent.name for path in paths} | {f"{path.parent.name}/{path.stem}" for path in paths}
     for name in names:
         if name.rstrip("/") not in known:
             assignments = ", ".join(sorted({path.parent.name for path in paths})) or "none"
-            raise SourceError(f"there is no assignment {name!r}; there are {assignments}")
+            raise UnknownAssignment(f"there is no assignment {name!r}; there are {assignments}")
     wanted = {name.rstrip("/") for name in names}
     for path in paths:
         if not wanted or path.parent.name in wanted or f"{path.parent.name}/{path.stem}" in wanted:

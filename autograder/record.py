@@ -88,7 +88,7 @@ def gather(notebook: Notebook, files: Mapping[str, bytes]) -> Recording:
             raise SourceError(f"{notebook.path}: the parts of {name!r} are worth more than its {cell.points} points")
         notes = json.loads(files.get(f"{name}.mistakes.json", b"[]"))
         mistakes = [
-            Mistake(note["name"], note["says"], decode(files[f"{name}~{index:03d}.answer"])) for index, note in enumerate(notes)
+            Mistake(note["name"], note["says"], decode(files[f"{name}--m{index:03d}.answer"])) for index, note in enumerate(notes)
         ]
         hints = tuple(json.loads(files.get(f"{name}.hints.json", b"[]")))
         checks[name] = CheckRecording(

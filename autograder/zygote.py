@@ -25,6 +25,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -214,17 +215,22 @@ def loopback_up() -> None:
         fcntl.ioctl(probe, 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))
 
 
-def limit_resources(limits: dict[str, int]) -> None:
-    """Hard limits of the kernel process and all it starts; the monitor outside counts memory and processes besides."""
+def limit_resources(limits: dict[str, int], own_user: bool) -> None:
+    """Hard limits of the kernel process and all it starts; the monitor outside counts memory and processes besides.
+
+    The system counts a user's processes for each user namespace apart since Linux 5.14; before that (`own_user` False) its limit
+    would count all that the instructor runs, and the monitor alone counts.
+    """
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, limits["disk"]),
         (resource.RLIMIT_NOFILE, limits["files"]),
-        (resource.RLIMIT_NPROC, limits["processes"]),
+        *([(resource.RLIMIT_NPROC, limits["processes"])] if own_user else []),
         (resource.RLIMIT_MEMLOCK, 1 << 16),
         (resource.RLIMIT_MSGQUEUE, 0),
-        # One absurd request fails at once with MemoryError; what is really used is the monitor's business.
-        (resource.RLIMIT_DATA, 2 * limits["memory"]),
+        # One absurd request fails at once with MemoryError; what is really used is the monitor's business. (The warm process
+        # itself has most of a gigabyte mapped.)
+        (resource.RLIMIT_DATA, 2 * limits["memory"] + (1 << 30)),
     ):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -485,6 +491,7 @@ class Kernel:
         # Taken now, so that a cell that patches these modules spoils its own values only.
         self._encode = json.JSONEncoder(ensure_ascii=True).encode
         self._decode = json.JSONDecoder().decode
+        self._handle = signal.signal
         self.captured: int | None = None
 
     def on_interrupt(self, signum: int, frame: Any) -> None:
@@ -574,13 +581,14 @@ class Kernel:
         """Execute one cell; the outputs, its number, and whether it raised."""
         self.outputs.clear()
         sys.stdout, sys.stderr = CellStream("stdout", self.outputs, 1), CellStream("stderr", self.outputs, 2)
-        signal.signal(signal.SIGINT, self.on_interrupt)
+        self._handle(2, self.on_interrupt)
         number, failed = self.shell.execution_count, True
         try:
             self.running = True
             result = self.shell.run_cell(source, store_history=True, silent=False)
             failed = not result.success
             self.running = False
+            self._handle(2, self.on_interrupt)
         except BaseException as error:  # an interrupt outside of the cell's own code, or a shell that the cell broke
             self.running = False
             self.outputs.error(type(error).__name__, _text(error), traceback.format_exception_only(type(error), error))
@@ -637,7 +645,7 @@ def fresh_random_state(seed: int | None) -> None:
 
 
 def run_kernel(
-    shell: Any, outputs: CellOutputs, request: dict[str, Any], data: int, status: int, isolated: bool
+    shell: Any, outputs: CellOutputs, request: dict[str, Any], data: int, status: int, isolated: bool, own_user: bool
 ) -> None:
     """In the kernel process: raise the walls, then serve cells. Returns never."""
     limits: dict[str, int] = request["limits"]
@@ -662,7 +670,7 @@ def run_kernel(
                 os.close(fd)
             except OSError:
                 continue
-    limit_resources(limits)
+    limit_resources(limits, own_user)
     environment: dict[str, str] = request["env"]
     os.environ.update(environment)
     answers = environment.get("AUTOGRADER_ANSWERS") or os.path.join(folder, ".answers")
@@ -694,6 +702,11 @@ def run_kernel(
 # --------------------------------------------------------------------------------------------------------------------------------
 
 
+def _linux() -> tuple[int, int]:
+    numbers = [int(word) for word in re.findall(r"\d+", platform.release())[:2]]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
+
+
 def _end_descendants() -> None:
     """Without a pid namespace: kill whatever the kernel left, adopted by this process as its subreaper."""
     for _ in range(200):
@@ -722,6 +735,7 @@ def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        own_user = bool(request["sandboxed"])
         if isolate:
             enter_namespaces()
         else:
@@ -731,6 +745,7 @@ def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds
                 for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
                     with open(f"/proc/self/{name}", "w") as file:
                         file.write(text)
+                own_user = True
             except OSError:
                 prctl(PR_SET_CHILD_SUBREAPER, 1)
         kernel = os.fork()
@@ -738,7 +753,7 @@ def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds
             try:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 os.setsid()
-                run_kernel(shell, outputs, request, data, status, isolate)
+                run_kernel(shell, outputs, request, data, status, isolate, own_user and _linux() >= (5, 14))
             except BaseException:
                 os.write(status, json.dumps({"failed": traceback.format_exc()[-2000:]}).encode())
             finally:

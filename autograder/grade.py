@@ -1,0 +1,720 @@
+"""Grades a class: submissions in, verdicts out. Learners' code runs in the sandbox; the verdict is computed here, where it never runs.
+
+    submission → match cells → papermill in the sandbox, on a secret seed → answers → judge → results, gradebook, feedback
+
+Nothing a kernel prints decides anything. A check without an answer scores 0 and says why.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from autograder import engine
+from autograder.answer import UnreadableAnswer, decode
+from autograder.build import read_all
+from autograder.forbid import forbidden_uses
+from autograder.judge import judge
+from autograder.matching import Match, PlannedCell, ReleaseCell, UnreadableSubmission, assemble, match, read_submission
+from autograder.notebook import BEGIN_SOLUTION, END_SOLUTION, Notebook, stubbed, to_ipynb, without_region
+from autograder.papers_view import papers_before
+from autograder.recording import NoRecording, Recording
+from autograder.verdict import Verdict
+
+RESULT_FIELDS = (
+    "student", "assignment", "notebook", "check", "status", "points", "max_points", "message", "misconception", "matched_by", "seconds",
+)
+"""The fields of a line of results.jsonl, in order. Others script against them."""
+
+ATTEMPTS = 4
+"""How often a notebook is run again without the cell its kernel died in, so that one bad exercise does not cost the others."""
+
+
+class GradingError(ValueError):
+    """Grading cannot begin; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds for one cell, for one submission with all its attempts, and bytes of memory for all its processes together."""
+
+    cell: float = 60.0
+    submission: float = 300.0
+    memory: int = 4 << 30
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One notebook of one student; `path` is None where it was not handed in."""
+
+    student: str
+    assignment: str
+    notebook: str
+    path: Path | None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that grading one submission depends on. Paths are of files that every worker can read."""
+
+    path: str
+    root: str
+    notebook: str
+    seed: int
+    recording: str
+    limits: Limits
+    unsafe: bool
+
+
+@dataclass
+class Graded:
+    """What grading one notebook gave. The same for every student who handed in the same bytes.
+
+    checks: per check its verdict's fields. cells: (role, name, source, origin) as run. written: {slug: text}. flags: for the instructor.
+    """
+
+    checks: list[dict[str, Any]]
+    cells: list[tuple[str, str | None, str, str]] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+
+
+# -- finding submissions -----------------------------------------------------------------------------------------------------
+
+
+def collect(submitted: Path, notebooks: Sequence[Notebook]) -> list[Submission]:
+    """The submissions below `submitted`/<student>/<assignment>/, one for each notebook of each assignment a student handed in.
+
+    A file under a copy's name ("Copy of …", "… (1)") counts as the notebook if that itself is missing; a notebook that is not there at all is a
+    submission without a path. Raises GradingError where there is nothing to grade.
+    """
+    if not submitted.is_dir():
+        raise GradingError(f"{submitted} is no folder: give the folder that holds <student>/<assignment>/<notebook>.ipynb")
+    by_assignment: dict[str, list[str]] = {}
+    for notebook in notebooks:
+        by_assignment.setdefault(notebook.assignment, []).append(notebook.name)
+    found: list[Submission] = []
+    for student in sorted(path for path in submitted.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for assignment, names in by_assignment.items():
+            folder = student / assignment
+            if not folder.is_dir() or folder.is_symlink() or student.is_symlink():
+                continue
+            files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".ipynb")
+            for name in names:
+                path, flags = _file_of(name, files, names)
+                found.append(Submission(student.name, assignment, name, path, flags))
+    if not found:
+        known = ", ".join(by_assignment)
+        raise GradingError(
+            f"{submitted} holds no submissions to {known}: they are expected at {submitted}/<student>/<assignment>/<notebook>.ipynb"
+        )
+    return found
+
+
+def _file_of(name: str, files: Sequence[Path], names: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
+    exact = [path for path in files if path.stem == name]
+    if exact:
+        return exact[0], ()
+    alike = [path for path in files if path.stem not in names and _plain_name(path.stem) == _plain_name(name)]
+    if alike:
+        return alike[-1], (f"file name: taken from “{alike[-1].name}”",)
+    return None, ()
+
+
+def _plain_name(stem: str) -> str:
+    """A file's name without what file managers, browsers and Colab add to copies."""
+    stem = re.sub(r"^(copy of|kopie von|copie de)\s+", "", stem.strip(), flags=re.IGNORECASE)
+    stem = re.sub(r"[-_ ]*(\(\d+\)|copy\d*|final|\d+)$", "", stem, flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]", "", stem.lower())
+
+
+# -- one submission ------------------------------------------------------------------------------------------------------------
+
+
+def release_cells(notebook: Notebook) -> list[ReleaseCell]:
+    """A notebook as the learner got it, with what is run in place of each cell when grading."""
+    nodes = [node for node in to_ipynb(notebook).cells if not {"misconceptions", "alternative"} & set(node.metadata.get("tags", []))]
+    cells = [cell for cell in notebook.cells if cell.role not in ("misconceptions", "alternative")]
+    released = []
+    for cell, node in zip(cells, nodes, strict=True):
+        source = cell.public
+        graded = cell.source
+        if cell.role == "exercise":
+            source = graded = stubbed(cell.source)
+        elif cell.role == "written":
+            source = graded = without_region(cell.source, BEGIN_SOLUTION, END_SOLUTION)
+        elif cell.role == "check":
+            # whatever the learner's own cells may have made of the name
+            graded = "from autograder import check\n" + graded
+        role = "prose" if cell.role == "badge" else cell.role
+        released.append(ReleaseCell(role, cell.name, cell.grade_id, node.id, source, graded))
+    return released
+
+
+def grade_one(job: Job) -> Graded:
+    """Grade one submission: a pure function of the job and the files it names. Never raises for what a submission holds."""
+    notebook, release, papers = _course(job.root, job.notebook)
+    recording = _recording(job.recording)
+    try:
+        submission = read_submission(Path(job.path))
+    except UnreadableSubmission as error:
+        return _same_for_all(recording, "unreadable", str(error))
+    found = match(submission, release)
+    plan = assemble(found, release)
+    run = _Run(job, plan, papers, _preloads(notebook))
+    run.go()
+    checks = [_judge_check(name, notebook, recording, found, plan, run) for name in notebook.checks]
+    checks = list(_carried_forward(checks, job, notebook, recording, found, plan, run))
+    return Graded(
+        checks,
+        [(cell.role, cell.name, cell.source, cell.origin) for cell in plan],
+        {cell.name: found.found[cell.name].source for cell in notebook.written if cell.name and cell.name in found.found},
+        list(found.flags),
+        run.cpu_seconds,
+    )
+
+
+def _judge_check(
+    name: str, notebook: Notebook, recording: Recording, found: Match, plan: Sequence[PlannedCell], run: _Run
+) -> dict[str, Any]:
+    """One check's result line, less student and notebook."""
+    expected = recording.checks[name]
+    cell = found.found.get(name)
+    matched_by = cell.matched_by if cell else "missing"
+
+    def line(verdict: Verdict, seconds: float = 0.0) -> dict[str, Any]:
+        return {
+            "check": name, "status": verdict.status, "points": verdict.points, "max_points": verdict.max_points,
+            "message": verdict.message, "misconception": verdict.misconception, "matched_by": matched_by,
+            # whole seconds: what is worth knowing about a slow solution, and the same from run to run
+            "seconds": int(seconds),
+        }  # fmt: skip
+
+    def none(status: str, message: str) -> dict[str, Any]:
+        return line(Verdict(name, status, 0, expected.points, message))
+
+    if name in run.ends:
+        return none(*run.ends[name])
+    if cell is None or matched_by == "missing":
+        note = f" {' '.join(cell.notes)}" if cell and cell.notes else ""
+        return none("missing", f"No cell of the notebook defines `{name}`.{note}")
+    data = run.answers.get(name)
+    if data is None:
+        return none("missing", run.silence.get(name, "The check left no answer, so there is nothing to give points for."))
+    try:
+        answer = decode(data)
+    except UnreadableAnswer as error:
+        return none("missing", f"The check's answer cannot be read: {error}.")
+    own = [planned.source for planned in plan if planned.origin == "submission"]
+    verdict = judge(answer, expected, forbidden_uses(cell.source, own, expected.forbid))
+    if verdict.status == "error" and answer.error is not None and answer.error.type == "NameError" and f"'{name}'" in answer.error.message:
+        raised = run.raised.get(name)
+        reason = raised or " ".join(cell.notes) or "the cell does not define it"
+        verdict = replace(verdict, message=f"`{name}` is not defined when its check runs: {reason}")
+    return line(verdict, answer.seconds)
+
+
+def _carried_forward(
+    checks: Sequence[dict[str, Any]], job: Job, notebook: Notebook, recording: Recording, found: Match, plan: Sequence[PlannedCell], run: _Run
+) -> Iterator[dict[str, Any]]:
+    """A right exercise does not lose its points to a wrong one that it builds on: it is run again with the reference's in that one's place.
+
+    Only a pass is taken from that run. Anything else keeps its first verdict, so nothing that the code might say about the reference gets out.
+    """
+    wrong: list[str] = []
+    for line in checks:
+        name = line["check"]
+        own = [cell.source for cell in plan if cell.origin == "submission" and (cell.name == name or cell.role == "free")]
+        used = [other for other in wrong if any(re.search(rf"\b{other}\b", source) for source in own)]
+        if line["status"] != "passed":
+            wrong.append(name)
+        merged = {found.found[other].cell for other in used if other in found.found} & {found.found[name].cell if name in found.found else None}
+        if line["status"] in ("wrong", "error", "partial", "not_attempted") and used and not merged:
+            again = [
+                replace(cell, source=_reference(notebook, cell.name or "")) if cell.role == "exercise" and cell.name in used else cell
+                for cell in plan
+                if cell.role != "check" or cell.name == name
+            ]
+            placed = {cell.name for cell in again if cell.role == "exercise"}
+            at = next((index for index, cell in enumerate(again) if cell.role in ("exercise", "check")), 0)
+            again[at:at] = [PlannedCell("exercise", o, _reference(notebook, o), "release") for o in used if o not in placed]
+            second = _Run(job, again, run.papers, run.preload)
+            second.go()
+            run.cpu_seconds += second.cpu_seconds
+            verdict = _judge_check(name, notebook, recording, found, plan, second)
+            listed = " and ".join(f"`{other}`" for other in used)
+            if verdict["status"] == "passed":
+                yield {**verdict, "message": f"Right, and judged with the reference's {listed}, since yours is not right yet."}
+                continue
+            line = {**line, "message": f"{line['message']}\nIt uses {listed}, which is not right yet: begin there."}
+        yield line
+
+
+def _reference(notebook: Notebook, name: str) -> str:
+    source = notebook.exercises[name].source
+    return "\n".join(text for text in source.split("\n") if BEGIN_SOLUTION not in text and END_SOLUTION not in text)
+
+
+def _same_for_all(recording: Recording, status: str, message: str) -> Graded:
+    return Graded(
+        [
+            {
+                "check": name, "status": status, "points": 0, "max_points": check.points, "message": message,
+                "misconception": None, "matched_by": "missing", "seconds": 0,
+            }  # fmt: skip
+            for name, check in recording.checks.items()
+        ]
+    )
+
+
+class _Run:
+    """Runs a planned notebook, again without the guilty cell where a kernel dies, and keeps what evidence it left."""
+
+    def __init__(self, job: Job, plan: Sequence[PlannedCell], papers: Path, preload: Sequence[str]) -> None:
+        self.job, self.plan, self.papers, self.preload = job, plan, papers, preload
+        self.answers: dict[str, bytes] = {}
+        self.ends: dict[str, tuple[str, str]] = {}  # check -> (status, message)
+        self.silence: dict[str, str] = {}
+        self.raised: dict[str, str] = {}
+        self.cpu_seconds = 0.0
+
+    def go(self) -> None:
+        left = self.job.limits.submission
+        skipped: set[int] = set()
+        for _ in range(ATTEMPTS):
+            cells = [index for index in range(len(self.plan)) if index not in skipped]
+            began = time.monotonic()
+            session = self._run([self.plan[index] for index in cells], left)
+            left -= time.monotonic() - began
+            self._take(session, cells)
+            if session.died_at is None:
+                return
+            guilty = cells[min(session.died_at, len(cells) - 1)]
+            self._blame(guilty, session.reason or "kernel_died", session.detail)
+            skipped.add(guilty)
+            skipped.update(index for index in cells if self.plan[index].role == "check" and self._settled(self.plan[index].name))
+            if left <= 1 or session.reason == "submission_timeout":
+                break
+            if all(cell.role != "check" or self._settled(cell.name) for index, cell in enumerate(self.plan) if index not in skipped):
+                return
+        status = ("timeout", "The notebook took longer than a submission may.") if left <= 1 else ("kernel_died", "The kernel died again and again before this check.")
+        for cell in self.plan:
+            if cell.role == "check" and cell.name and not self._settled(cell.name):
+                self.ends[cell.name] = status
+
+    def _settled(self, name: str | None) -> bool:
+        return name in self.answers or name in self.ends
+
+    def _take(self, session: engine.Session, cells: Sequence[int]) -> None:
+        """Evidence counts only if it came from the check's own cell."""
+        for position, index in enumerate(cells):
+            cell = self.plan[index]
+            if cell.role == "check" and cell.name:
+                key = f"{cell.name}.answer"
+                if position in session.timeouts:
+                    self.ends.setdefault(
+                        cell.name, ("timeout", f"The check did not end within {self.job.limits.cell:g} s: is there a loop that never ends?")
+                    )
+                elif key in session.answers and session.answered_in.get(key) == position:
+                    self.answers.setdefault(cell.name, session.answers[key])
+                elif key in session.answers:
+                    self.silence[cell.name] = "An answer was written by a cell that is not the check's, so it is no evidence."
+                elif key in session.refused:
+                    self.silence[cell.name] = f"The check's answer was not taken: {session.refused[key]}."
+            elif cell.role == "exercise" and cell.name:
+                if position in session.timeouts:
+                    self.ends.setdefault(cell.name, ("timeout", f"The exercise's cell did not end within {self.job.limits.cell:g} s."))
+                elif position in session.errors and session.notebook is not None:
+                    self.raised[cell.name] = _error_in(session.notebook.cells[position])
+        self.cpu_seconds += session.cpu_seconds or 0.0
+
+    def _blame(self, index: int, reason: str, detail: str) -> None:
+        """Say of the checks that cannot be answered any more what happened."""
+        cell = self.plan[index]
+        status = "timeout" if reason in ("timeout", "submission_timeout") else "kernel_died"
+        what = {
+            "memory": "It used more memory than a submission may",
+            "timeout": f"It did not end within {self.job.limits.cell:g} s and could not be interrupted",
+            "submission_timeout": "The notebook took longer than a submission may",
+        }.get(reason, "The kernel died")
+        where = f"while the check of `{cell.name}` ran" if cell.role == "check" else "in the exercise's cell" if cell.role == "exercise" else "in a cell of your own"
+        message = f"{what} {where}" + (f": {detail}" if detail else ".")
+        if cell.name and cell.role in ("check", "exercise"):
+            self.ends.setdefault(cell.name, (status, message))
+
+    def _run(self, cells: Sequence[PlannedCell], time_left: float) -> engine.Session:
+        notebook = nbformat.v4.new_notebook()
+        notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        for number, cell in enumerate(cells):
+            node = nbformat.v4.new_code_cell(cell.source, id=f"c{number:04d}")
+            notebook.cells.append(node)
+        environment = {"AUTOGRADER_MODE": "answer", "AUTOGRADER_SEED": str(self.job.seed)}
+        options: dict[str, Any] = {
+            "env": environment, "cell_timeout": self.job.limits.cell, "submission_timeout": max(1.0, time_left),
+            "limits": engine.Limits(memory=self.job.limits.memory),
+        }  # fmt: skip
+        for fresh in (False, True):  # a zygote that broke is replaced once: nobody else pays for it
+            zygote = _zygote(self.papers, self.preload, self.job.unsafe, fresh)
+            try:
+                return engine.run_notebook(notebook, zygote, **options)
+            except engine.ZygoteDied:
+                if fresh:
+                    raise
+        raise AssertionError("unreachable")
+
+
+def _error_in(cell: nbformat.NotebookNode) -> str:
+    for output in cell.get("outputs", []):
+        if output.output_type == "error":
+            return f"its cell raises {output.ename}: {output.evalue}"
+    return "its cell raises an error"
+
+
+# -- what a worker keeps between submissions ---------------------------------------------------------------------------------
+
+_courses: dict[tuple[str, str], tuple[Notebook, list[ReleaseCell], Path]] = {}
+_recordings: dict[str, Recording] = {}
+_zygotes: dict[tuple[str, bool], engine.Zygote] = {}
+_folders: list[str] = []
+
+
+def _course(root: str, key: str) -> tuple[Notebook, list[ReleaseCell], Path]:
+    if (root, key) not in _courses:
+        notebooks = read_all(Path(root))
+        notebook = next(item for item in notebooks if item.key == key)
+        folder = tempfile.mkdtemp(prefix="autograder-papers-")
+        _folders.append(folder)
+        papers = papers_before(notebook, notebooks, Path(root), Path(folder))
+        _courses[root, key] = notebook, release_cells(notebook), papers
+    return _courses[root, key]
+
+
+def _recording(stem: str) -> Recording:
+    if stem not in _recordings:
+        _recordings[stem] = Recording.load(Path(stem))
+    return _recordings[stem]
+
+
+def _preloads(notebook: Notebook) -> list[str]:
+    """Modules that the notebook's own set-up imports: imported once in the warm process instead of once a submission."""
+    names = set()
+    for cell in notebook.cells:
+        if cell.role == "plain":
+            for line in cell.source.splitlines():
+                found = re.match(r"(?:from|import)\s+([A-Za-z_][\w.]*)", line)
+                if found and not found.group(1).startswith("papers"):
+                    names.add(found.group(1))
+    return sorted(names)
+
+
+def _zygote(papers: Path, preload: Sequence[str], unsafe: bool, fresh: bool) -> engine.Zygote:
+    """The warm process for one notebook's submissions; one a worker at a time, since each holds torch in memory."""
+    key = (str(papers), unsafe)
+    current = _zygotes.get(key)
+    if current is not None and (fresh or current.one_kernel_only):
+        current.close()
+        del _zygotes[key]
+    if key not in _zygotes:
+        for other in list(_zygotes):
+            _zygotes.pop(other).close()
+        zygote = engine.Zygote(modules=[papers], preload=preload, unsafe=unsafe)
+        zygote.start()
+        _zygotes[key] = zygote
+    return _zygotes[key]
+
+
+@atexit.register
+def _close_worker() -> None:
+    for zygote in _zygotes.values():
+        zygote.close()
+    _zygotes.clear()
+    for folder in _folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    _folders.clear()
+
+
+# -- a class -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Report:
+    """What grading a class came to: all result lines in order, and how many notebooks were run, taken from before, or are copies."""
+
+    results: list[dict[str, Any]]
+    ran: int = 0
+    kept: int = 0
+    copies: int = 0
+    cpu_seconds: float = 0.0
+
+
+def grade(
+    root: Path,
+    submitted: Path,
+    out: Path,
+    assignments: Sequence[str] = (),
+    jobs: int = 2,
+    seed: int | None = None,
+    unsafe: bool = False,
+    limits: Limits = Limits(),
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Grade every submission below `submitted` and write results.jsonl, grades.csv, gradebook.db, feedback and autograded notebooks to `out`.
+
+    Args:
+        seed: the run's seed; None: the one kept in `out`, or a fresh secret one that is then kept there.
+        unsafe: run learners' code without a sandbox, with all rights of this process.
+        executor: where submissions are graded; None: `jobs` local processes.
+        progress: told (done, total) as notebooks are finished.
+
+    Raises: GradingError where it cannot begin.
+    """
+    from autograder.sandbox import available
+
+    works, why = available()
+    if not works and not unsafe:
+        raise GradingError(f"no sandbox: {why}. Without one, learners' code would run with your rights; `--unsafe` says that you accept that")
+    notebooks = read_all(root, assignments)
+    submissions = collect(submitted, notebooks)
+    handed_in = {submission.assignment for submission in submissions}
+    notebooks = [notebook for notebook in notebooks if notebook.assignment in handed_in]
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        run_seed = _kept_seed(out, seed)
+        recordings = _make_recordings(root, notebooks, run_seed, out / "cache", jobs)
+        plan = _plan(root, submissions, notebooks, run_seed, recordings, limits, unsafe)
+        graded, report = _grade_all(plan, out / "cache" / "graded", jobs, executor, progress)
+        _write(root, out, submissions, notebooks, plan, graded, recordings, report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Planned:
+    submission: Submission
+    job: Job | None
+    key: str
+
+
+def _plan(
+    root: Path, submissions: Sequence[Submission], notebooks: Sequence[Notebook], seed: int, recordings: dict[str, Path],
+    limits: Limits, unsafe: bool,
+) -> list[_Planned]:
+    environment = _environment_hash()
+    stamps = {notebook.key: _course_stamp(root, notebook) for notebook in notebooks}
+    planned = []
+    for submission in submissions:
+        notebook = f"{submission.assignment}/{submission.notebook}"
+        if submission.path is None:
+            planned.append(_Planned(submission, None, ""))
+            continue
+        job = Job(str(submission.path), str(root), notebook, seed, str(recordings[notebook]), limits, unsafe)
+        content = _file_hash(submission.path)
+        parts = json.dumps([content, stamps[notebook], seed, asdict(limits), unsafe, environment])
+        planned.append(_Planned(submission, job, hashlib.sha256(parts.encode()).hexdigest()[:32]))
+    return planned
+
+
+def _grade_all(
+    plan: Sequence[_Planned], cache: Path, jobs: int, executor: Executor | None, progress: Callable[[int, int], None]
+) -> tuple[dict[str, Graded], Report]:
+    """Run what is not in the cache yet, each content once; every result is kept as soon as it is there, so a killed run goes on later."""
+    cache.mkdir(parents=True, exist_ok=True)
+    report = Report([])
+    graded: dict[str, Graded] = {}
+    todo: dict[str, Job] = {}
+    for item in plan:
+        if item.job is None:
+            continue
+        if item.key in graded or item.key in todo:
+            report.copies += 1
+            continue
+        stored = cache / f"{item.key}.json"
+        try:
+            graded[item.key] = Graded(**json.loads(stored.read_text(encoding="utf-8")))
+            report.kept += 1
+        except (OSError, ValueError, TypeError):
+            todo[item.key] = item.job
+    total = len(todo) + len(graded)
+    progress(len(graded), total)
+    if todo:
+        # by notebook: a worker's warm process then serves many submissions before it is replaced
+        order = sorted(todo, key=lambda key: (todo[key].notebook, key))
+        with _executor(executor, min(jobs, len(todo))) as pool:
+            futures: dict[Future[Graded], str] = {pool.submit(grade_one, todo[key]): key for key in order}
+            for future in as_completed(futures):
+                key = futures[future]
+                try:
+                    result = future.result()
+                except Exception as error:  # a fault of ours, not the learner's: said so, not cached, and nobody else's grade changes
+                    recording = _recording(todo[key].recording)
+                    result = _same_for_all(recording, "missing", f"The grader failed on this notebook and gave no points; grade it again ({error!r}).")
+                else:
+                    _write_atomically(cache / f"{key}.json", json.dumps(asdict(result)))
+                graded[key] = result
+                report.ran += 1
+                report.cpu_seconds += result.cpu_seconds
+                progress(len(graded), total)
+    return graded, report
+
+
+@contextmanager
+def _executor(executor: Executor | None, jobs: int) -> Iterator[Executor]:
+    if executor is not None:
+        yield executor
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Executor | None]:
+    """The executor of a dask.distributed cluster, or None for local processes. Raises GradingError where it cannot be reached."""
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise GradingError('--scheduler needs dask.distributed: pip install "paper-to-pytorch[distributed]"') from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise GradingError(f"no scheduler answers at {address}: {error}") from None
+    with client:
+        yield client.get_executor()
+
+
+def _write(
+    root: Path, out: Path, submissions: Sequence[Submission], notebooks: Sequence[Notebook], plan: Sequence[_Planned],
+    graded: dict[str, Graded], recordings: dict[str, Path], report: Report,
+) -> None:
+    from autograder.feedback import class_page, feedback_page
+    from autograder.gradebook import autograded_notebook, grades_csv, write_gradebook
+
+    by_key = {notebook.key: notebook for notebook in notebooks}
+    for item in plan:
+        submission = item.submission
+        key = f"{submission.assignment}/{submission.notebook}"
+        if item.job is None:
+            outcome = _same_for_all(_recording(str(recordings[key])), "missing", f"{submission.notebook}.ipynb was not handed in.")
+        else:
+            outcome = graded[item.key]
+        lines = [
+            {"student": submission.student, "assignment": submission.assignment, "notebook": submission.notebook, **check}
+            for check in outcome.checks
+        ]
+        lines = [{name: line[name] for name in RESULT_FIELDS} for line in lines]
+        report.results += lines
+        page = feedback_page(
+            submission.student, submission.assignment, by_key[key].title, lines, [*map(tuple, outcome.cells)], [*submission.flags, *outcome.flags]
+        )
+        _write_atomically(out / "feedback" / submission.student / submission.assignment / f"{submission.notebook}.html", page)
+        written = [("written", slug, text, "submission") for slug, text in outcome.written.items()]
+        node = autograded_notebook([*map(tuple, outcome.cells), *written], lines, by_key[key])
+        _write_atomically(
+            out / "autograded" / submission.student / submission.assignment / f"{submission.notebook}.ipynb",
+            nbformat.writes(node, version=4) + "\n",
+        )
+    _write_atomically(out / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in report.results))
+    write_gradebook(out / "gradebook.db", report.results, notebooks)
+    _write_atomically(out / "grades.csv", grades_csv(report.results, notebooks, out / "gradebook.db"))
+    _write_atomically(out / "feedback" / "index.html", class_page(report.results))
+
+
+def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache: Path, jobs: int) -> dict[str, Path]:
+    """The reference's answers on this run's seed, hidden cases included: each solution runs once, then its content names the cached file."""
+    stems: dict[str, Path] = {}
+    for notebook in notebooks:
+        stamp = hashlib.sha256(f"{_course_stamp(root, notebook)} {seed} {_environment_hash()}".encode()).hexdigest()[:16]
+        stems[notebook.key] = cache / "recordings" / f"{notebook.assignment}--{notebook.name}--{stamp}"
+
+    def one(notebook: Notebook) -> None:
+        stem = stems[notebook.key]
+        try:
+            Recording.load(stem)
+        except NoRecording:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, "-m", "autograder.record", str(root), notebook.key, str(seed), str(stem), "hidden"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise GradingError(f"the solution of {notebook.key} does not run, so nothing can be graded: {done.stderr.strip()}") from None
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        list(pool.map(one, notebooks))
+    return stems
+
+
+def _kept_seed(out: Path, seed: int | None) -> int:
+    """The grading folder's seed: drawn once, kept for resuming and regrading, readable by the grader alone."""
+    path = out / "seed"
+    if seed is None and path.exists():
+        return int(path.read_text())
+    drawn = secrets.randbits(62) if seed is None else seed
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(f"{drawn}\n")
+    return drawn
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Only one run at a time writes a grading folder."""
+    (out / "cache").mkdir(mode=0o700, exist_ok=True)
+    with (out / "cache" / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise GradingError(f"another run is grading into {out}: wait for it, or choose another --out") from None
+        yield
+
+
+def _course_stamp(root: Path, notebook: Notebook) -> str:
+    """The content that decides a verdict on the course's side: the notebook's source, the package, and what `papers` offers."""
+    digest = hashlib.sha256(notebook.path.read_bytes())
+    for path in sorted([*Path(__file__).parent.glob("*.py"), *(root / "papers").rglob("*.py")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _environment_hash() -> str:
+    import platform
+    from importlib.metadata import version
+
+    names = ("torch", "numpy", "safetensors", "ipython", "papermill", "nbformat")
+    return hashlib.sha256(json.dumps([platform.python_version(), *[version(name) for name in names]]).encode()).hexdigest()[:16]
+
+
+def _file_hash(path: Path) -> str:
+    """The content of a submitted file; of what is no ordinary file, its kind and name."""
+    if path.is_symlink() or not path.is_file():
+        return f"no file: {path.name}"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,117 @@
+"""Executes solution notebooks by papermill, whole, with a profile's parameters, and keeps what was executed. It grades nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from autograder.build import read_all
+from autograder.papers_view import papers_before
+from autograder.verdict import MIME
+
+
+@dataclass(frozen=True)
+class NotebookRun:
+    """One executed notebook: seconds of wall-clock, checks passed of checks run, and the error that stopped it, if one did."""
+
+    notebook: str
+    seconds: float
+    passed: int
+    checks: int
+    path: str
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None and self.passed == self.checks
+
+
+def run(
+    root: Path,
+    names: Sequence[str] = (),
+    parameters: dict[str, Any] | None = None,
+    jobs: int = 1,
+    out: Path = Path("executed"),
+    progress: Callable[[NotebookRun, int], None] = lambda done, total: None,
+) -> list[NotebookRun]:
+    """Execute the solution notebooks of the named assignments (all if none is named).
+
+    Args:
+        parameters: for the notebooks' parameters cell: PROFILE, DEVICE, DATA_DIR, SEED.
+        out: executed notebooks are kept as `out`/<assignment>/<notebook>.ipynb, also where a cell failed.
+        progress: called with each finished notebook and how many there are.
+    """
+    notebooks = read_all(root, names)
+    times = _last_times(out)
+    # the longest first, so that none is left running alone at the end; an unknown one might be long
+    order = sorted(notebooks, key=lambda notebook: -times.get(notebook.key, 1e9))
+    results: dict[str, NotebookRun] = {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        futures = [pool.submit(run_one, root, notebook.key, parameters or {}, out.resolve(), jobs) for notebook in order]
+        for future in as_completed(futures):
+            done = future.result()
+            results[done.notebook] = done
+            progress(done, len(notebooks))
+    finished = [results[notebook.key] for notebook in notebooks]
+    out.mkdir(parents=True, exist_ok=True)
+    times.update({done.notebook: round(done.seconds, 1) for done in finished})
+    (out / "times.json").write_text(json.dumps(times, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return finished
+
+
+def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: int = 1) -> NotebookRun:
+    """Execute one solution notebook in an ordinary kernel, in an empty folder, with `papers` as the notebook may see it."""
+    notebooks = read_all(root)
+    notebook = next(item for item in notebooks if item.key == key)
+    target = out / notebook.assignment / f"{notebook.name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as papers, tempfile.TemporaryDirectory() as work:
+        os.environ["PYTHONPATH"] = str(papers_before(notebook, notebooks, root, Path(papers)))
+        if jobs > 1:  # kernels side by side must not fight over the cores
+            os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+        began = time.perf_counter()
+        error = None
+        try:
+            papermill.execute_notebook(
+                str(root / "solutions" / notebook.assignment / f"{notebook.name}.ipynb"), str(target),
+                parameters=parameters, progress_bar=False, kernel_name="python3", cwd=work,
+            )  # fmt: skip
+        except PapermillExecutionError as failure:
+            error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}"
+        seconds = time.perf_counter() - began
+    verdicts = verdicts_in(nbformat.read(target, as_version=4))
+    return NotebookRun(key, seconds, sum(v["status"] == "passed" for v in verdicts), len(notebook.checks), str(target), error)
+
+
+def verdicts_in(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
+    """The verdicts shown in an executed notebook's outputs, for display; the last one of each check. No grade is made of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {}).get(MIME)
+            if isinstance(data, dict) and isinstance(data.get("check"), str):
+                found[data["check"]] = dict(data)
+    return list(found.values())
+
+
+def to_json(runs: Sequence[NotebookRun]) -> list[dict[str, Any]]:
+    return [{**asdict(item), "ok": item.ok} for item in runs]
+
+
+def _last_times(out: Path) -> dict[str, float]:
+    try:
+        return {str(key): float(value) for key, value in json.loads((out / "times.json").read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
