@@ -113,7 +113,7 @@ def test_every_operator_is_shown_above() -> None:
         ("z = nn.ReLU(inplace=True)", "truth value"),
         ("a.step()\nb.zero_grad()", "lines swapped"),
         ("return x.to(y.device)", "call dropped"),
-        ("z = x * n\nreturn z.masked_fill(mask, 0.0)", "in place"),
+        ("z = x.cos()\nreturn z.masked_fill(mask, 0.0)", "in place"),
         ("while True:\n    n += 1\n    break", "loop"),
         ("z = x.f(1e-6)", "number"),
         ('return f"{n + 1} at {x}"', "arithmetic"),
@@ -122,9 +122,8 @@ def test_every_operator_is_shown_above() -> None:
         ("z: Tensor | None = x", "arithmetic"),
     ],
 )
-def test_what_would_only_be_layout_noise_or_a_message_is_left_alone(body: str, operator: str) -> None:
-    in_place = {mutant for mutant in after(body, operator) if operator != "in place" or "masked_fill_" in mutant}
-    assert not in_place
+def test_what_changes_no_result_is_left_alone(body: str, operator: str) -> None:
+    assert not after(body, operator)
 
 
 def test_only_the_solution_changes() -> None:
