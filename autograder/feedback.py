@@ -64,7 +64,7 @@ _STEPS = {
 }
 
 
-class Written(NamedTuple):
+class ShownCell(NamedTuple):
     """A cell as it was graded: its role and name in the release, its source, and where it came from (release or submission)."""
 
     role: str
@@ -77,7 +77,9 @@ class Written(NamedTuple):
 
 # Control characters break files and terminals; bidirectional marks make code read otherwise than it runs;
 # lone surrogates cannot be written as UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 
 
 def printable(text: object, limit: int = MAX_MESSAGE) -> str:
@@ -139,7 +141,7 @@ def feedback_page(
         cells: (role, name, source, origin) of the cells as graded; those of the roles exercise and written are shown.
         flags: sentences about how the notebook was read ("check cell edited: the released one was used").
     """
-    written = [Written(*cell) for cell in cells]
+    written = [ShownCell(*cell) for cell in cells]
     got, most = _sum(results_for_it)
     answers = [cell for cell in written if cell.role == "written" and cell.origin == "submission"]
     parts = [
@@ -152,7 +154,9 @@ def feedback_page(
         _counts(results_for_it),
     ]
     if answers:
-        parts.append(f'<p class="note">{_plural(len(answers), "written answer")} will be graded by a person and {_is(answers)} not counted yet.</p>')
+        parts.append(
+            f'<p class="note">{_plural(len(answers), "written answer")} will be graded by a person and {_is(answers)} not counted yet.</p>'
+        )
     parts.append("</header>")
     parts += _flags(flags)
     parts += _table(results_for_it)
@@ -207,7 +211,9 @@ def _next_steps(results: Sequence[Result]) -> list[str]:
     if not verdicts:
         return []
     if not todo:
-        return ['<section class="passed"><h2>Next steps</h2><p>Every check of this notebook passed. On to the next one.</p></section>']
+        return [
+            '<section class="passed"><h2>Next steps</h2><p>Every check of this notebook passed. On to the next one.</p></section>'
+        ]
     steps = []
     if {verdict.status for verdict in verdicts} == {"unreadable"}:
         steps.append(f"<li>{_STEPS['unreadable']}</li>")
@@ -215,16 +221,26 @@ def _next_steps(results: Sequence[Result]) -> list[str]:
         # a later exercise often fails because an earlier one does
         for verdict in todo[:3]:
             name = escape(verdict.check)
-            known = f' This is “{escape(verdict.misconception)}”: start from the sentence about it.' if verdict.misconception else ""
+            known = (
+                f" This is “{escape(verdict.misconception)}”: start from the sentence about it."
+                if verdict.misconception
+                else ""
+            )
             advice = "" if known else f" {_STEPS[verdict.status]}"
-            hint = f' <code>hint("{name}")</code> gives a hint.' if verdict.status in ("partial", "wrong", "error", "not_attempted") else ""
+            hint = (
+                f' <code>hint("{name}")</code> gives a hint.'
+                if verdict.status in ("partial", "wrong", "error", "not_attempted")
+                else ""
+            )
             steps.append(f'<li><a href="#{anchor(verdict.check)}"><code>{name}</code></a>:{known}{advice}{hint}</li>')
         if len(todo) > 3:
-            steps.append(f"<li>Then the other {len(todo) - 3}, from top to bottom: later exercises use earlier ones.</li>")
+            steps.append(
+                f"<li>Then the other {len(todo) - 3}, from top to bottom: later exercises use earlier ones.</li>"
+            )
     return ['<section class="grey"><h2>Next steps</h2><ol>', *steps, "</ol></section>"]
 
 
-def _exercise(result: Result, cells: Sequence[Written]) -> list[str]:
+def _exercise(result: Result, cells: Sequence[ShownCell]) -> list[str]:
     verdict = verdict_of(result)
     parts = [
         f'<section class="{verdict.status}" id="{anchor(verdict.check)}">',
@@ -275,7 +291,7 @@ def _details(rest: str) -> list[str]:
     return ['<div class="values">', *parts, "</div>"] if parts else []
 
 
-def _code_of(check: str, cells: Sequence[Written]) -> str | None:
+def _code_of(check: str, cells: Sequence[ShownCell]) -> str | None:
     """The source the learner handed in for an exercise; where two exercises share a cell, that cell."""
     own = [cell for cell in cells if cell.origin == "submission" and cell.role in ("exercise", "free")]
     for cell in own:
@@ -319,7 +335,9 @@ def class_page(results: Iterable[Result], notebooks: Sequence[Notebook] = (), fo
     ]
     for assignment, own in assignments.items():
         parts += _assignment(assignment, own, folder)
-    legend = " ".join(f'<span class="chip {status}">{SIGNS[status]} {words}</span>' for status, words in STATUSES.items())
+    legend = " ".join(
+        f'<span class="chip {status}">{SIGNS[status]} {words}</span>' for status, words in STATUSES.items()
+    )
     parts.append(f'<footer><p class="legend">{legend}</p></footer>')
     return _page("The class", parts, wide=True)
 
@@ -405,7 +423,9 @@ def _heat(
     spans = Counter(notebook for notebook, _ in columns)
     starts = {column for at, column in enumerate(columns) if at and columns[at - 1][0] != column[0]}
     above = "".join(f'<th colspan="{span}">{escape(line(notebook))}</th>' for notebook, span in spans.items())
-    heads = "".join(f'<th class="up{_edge(column, starts)}"><span>{escape(line(column[1]))}</span></th>' for column in columns)
+    heads = "".join(
+        f'<th class="up{_edge(column, starts)}"><span>{escape(line(column[1]))}</span></th>' for column in columns
+    )
     parts = [
         '<div class="scroll"><table class="heat"><thead>',
         f'<tr class="notebook"><th></th><th></th>{above}</tr><tr><th>Student</th><th>Points</th>{heads}</tr></thead><tbody>',
@@ -450,7 +470,9 @@ def _status(row: Result) -> str:
 
 
 def _sum(results: Sequence[Result]) -> tuple[int | float, int | float]:
-    return number(sum(float(row["points"]) for row in results)), number(sum(float(row["max_points"]) for row in results))
+    return number(sum(float(row["points"]) for row in results)), number(
+        sum(float(row["max_points"]) for row in results)
+    )
 
 
 def _bar(got: float, most: float) -> str:
@@ -460,7 +482,11 @@ def _bar(got: float, most: float) -> str:
 
 def _counts(results: Sequence[Result]) -> str:
     counts = Counter(_status(row) for row in results)
-    chips = [f'<span class="chip {status}">{SIGNS[status]} {words} ×{counts[status]}</span>' for status, words in STATUSES.items() if counts[status]]
+    chips = [
+        f'<span class="chip {status}">{SIGNS[status]} {words} ×{counts[status]}</span>'
+        for status, words in STATUSES.items()
+        if counts[status]
+    ]
     return f'<p class="legend">{" ".join(chips)}</p>'
 
 
@@ -486,7 +512,7 @@ def _page(title: str, parts: Sequence[str], wide: bool = False) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
         f"<title>{escape(title)}</title>\n<style>{css}</style>\n</head>\n"
-        f'<body{" class=wide" if wide else ""}>\n<main>\n{body}\n</main>\n</body>\n</html>\n'
+        f"<body{' class=wide' if wide else ''}>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -567,7 +593,7 @@ details{margin-top:.8rem}summary{cursor:pointer;color:var(--soft);font-size:.9re
 .heat .edge{border-left:5px solid var(--paper)}
 .heat td{min-width:2.3rem}.heat td a{color:inherit;display:block;font-weight:700}
 .heat .none{background:none}
-@media (max-width:40rem){.values{grid-template-columns:1fr}}
+@media (max-width:40rem){.values{grid-template-columns:1fr}.list{font-size:.85rem}.list code{overflow-wrap:anywhere}.barcell{width:4rem}}
 @media print{@page{margin:1.5cm}body{font-size:11pt}main,.wide main{max-width:none;padding:0}section{break-inside:avoid}
 section.passed details{display:none}.scroll{overflow:visible}figure pre,.code pre{white-space:pre-wrap!important}a{color:inherit}}
 """

@@ -23,7 +23,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.feedback import MAX_CODE, Result, Written, line, number, printable, verdict_of
+from autograder.feedback import MAX_CODE, Result, ShownCell, line, number, printable, verdict_of
 from autograder.notebook import Notebook, to_ipynb
 
 ANSWER_STUB = "YOUR ANSWER HERE"
@@ -44,12 +44,13 @@ def write_gradebook(
     path: Path,
     results: Iterable[Result],
     notebooks: Sequence[Notebook],
+    answers: Mapping[_Handed, Mapping[str, str]] | None = None,
     timestamps: Mapping[_Submission, datetime] | None = None,
 ) -> None:
     """Bring nbgrader's gradebook at `path` up to these results; made if there is none.
 
-    A check's score is its points. A written question waits for a person, unless its notebook could not be read or was
-    not handed in with the rest of the assignment: that gives 0, as nbgrader does. Where a person has scored a check and
+    A check's score is its points. A written question waits for a person, unless it has no answer, or its notebook could
+    not be read or was not handed in with the rest of the assignment: that gives 0, as nbgrader does. Where a person has scored a check and
     its points change, the person's score stays and the cell is marked to be looked at again. Cells new in a source are
     added to submissions already there; cells gone from it are removed unless a person has graded them.
 
@@ -57,6 +58,8 @@ def write_gradebook(
         results: any number of lines of results.jsonl; of several about the same check the last counts. Those about
             notebooks not in `notebooks` are passed over.
         notebooks: sources of the assignments; assignments without results are passed over.
+        answers: what (student, assignment, notebook) says to each written question, by its slug; a question that is not
+            there, or says what the release says, has no answer. Without `answers` every question waits for a person.
         timestamps: when (student, assignment) was handed in, if known.
 
     Raises: UnwritableGradebook if the file is no gradebook, is locked, or comes from another version of nbgrader.
@@ -73,7 +76,12 @@ def write_gradebook(
                 known = {source.name for source in sources}
                 own = {key: rows for key, rows in handed.items() if key[1] == assignment and key[2] in known}
                 if own:
-                    _write_assignment(session, assignment, sources, own, timestamps or {})
+                    said = (
+                        None
+                        if answers is None
+                        else {(_student(key[0]), *key[1:]): texts for key, texts in answers.items()}
+                    )
+                    _write_assignment(session, assignment, sources, own, said, timestamps or {})
             session.commit()
     except DatabaseError as error:
         reason = str(error.orig).splitlines()[0] if str(error.orig) else type(error).__name__
@@ -163,6 +171,7 @@ def _write_assignment(
     assignment: str,
     sources: Sequence[Notebook],
     handed: Mapping[_Handed, Mapping[str, Result]],
+    answers: Mapping[_Handed, Mapping[str, str]] | None,
     timestamps: Mapping[_Submission, datetime],
 ) -> None:
     from nbgrader import api
@@ -174,7 +183,7 @@ def _write_assignment(
         session.flush()
     cells = {source.name: _write_cells(session, master, source) for source in sources}
     submissions = _write_submissions(session, master, {key[0] for key in handed}, timestamps)
-    _write_scores(session, master, {source.name: source for source in sources}, cells, submissions, handed)
+    _write_scores(session, master, {source.name: source for source in sources}, cells, submissions, handed, answers)
 
 
 class _Cells:
@@ -243,7 +252,10 @@ def _remove_cell(session: Any, cell: Any) -> None:
 
     if isinstance(cell, api.GradeCell):
         given = session.query(api.Grade).filter_by(cell_id=cell.id)
-        if given.filter((api.Grade.manual_score.is_not(None)) | (api.Grade.extra_credit.is_not(None))).first() is not None:
+        if (
+            given.filter((api.Grade.manual_score.is_not(None)) | (api.Grade.extra_credit.is_not(None))).first()
+            is not None
+        ):
             return
         given.delete(synchronize_session=False)
     elif isinstance(cell, api.SolutionCell):
@@ -296,6 +308,7 @@ def _write_scores(
     cells: Mapping[str, _Cells],
     submissions: Mapping[str, str],
     handed: Mapping[_Handed, Mapping[str, Result]],
+    answers: Mapping[_Handed, Mapping[str, str]] | None,
 ) -> None:
     from nbgrader import api
     from sqlalchemy import insert, select, update
@@ -312,7 +325,9 @@ def _write_scores(
         for ids in cells.values():
             if (submission, ids.notebook) not in pages:
                 page = pages[submission, ids.notebook] = api.new_uuid()
-                new_pages.append({"id": page, "assignment_id": submission, "notebook_id": ids.notebook, "flagged": False})
+                new_pages.append(
+                    {"id": page, "assignment_id": submission, "notebook_id": ids.notebook, "flagged": False}
+                )
     if new_pages:
         session.execute(insert(api.SubmittedNotebook), new_pages)
 
@@ -333,7 +348,7 @@ def _write_scores(
         for name, source in sources.items():
             ids, rows = cells[name], handed.get((student, master.name, name))
             page = pages[submission, ids.notebook]
-            scores = _scores(source, rows)
+            scores = _scores(source, rows, None if answers is None else answers.get((student, master.name, name), {}))
             for grade_id, cell in ids.grade.items():
                 there = grades.get((page, cell))
                 before = there[1] if there else None
@@ -354,7 +369,12 @@ def _write_scores(
             for grade_id, cell in ids.solution.items():
                 there = comments.get((page, cell))
                 row = (rows or {}).get(grade_id)
-                said = "No response." if row is not None and row["status"] == "not_attempted" else None
+                silent = (
+                    scores[grade_id] == 0
+                    if grade_id in scores
+                    else row is not None and row["status"] == "not_attempted"
+                )
+                said = "No response." if rows is not None and silent else None
                 if there is None:
                     new_comments.append({"notebook_id": page, "cell_id": cell, "auto_comment": said})
                 elif rows is not None and there[1] != said:
@@ -367,15 +387,26 @@ def _write_scores(
             session.execute(update(model), rows_to_change)
 
 
-def _scores(source: Notebook, rows: Mapping[str, Result] | None) -> dict[str, float | None]:
+def _scores(
+    source: Notebook, rows: Mapping[str, Result] | None, answers: Mapping[str, str] | None
+) -> dict[str, float | None]:
     """{grade id: automatic score, None where a person has to give it}. A check without a result has 0 points."""
     rows = rows or {}
-    unread = _unread(rows.values())
     scores: dict[str, float | None] = {
         str(cell.grade_id): float(rows[name]["points"]) if name in rows else 0.0 for name, cell in source.checks.items()
     }
-    scores.update({str(cell.grade_id): 0.0 if unread else None for cell in source.written})
+    unread = _unread(rows.values())
+    for cell in source.written:
+        silent = answers is not None and not _answer(
+            _released(source)[str(cell.grade_id)].source, answers.get(str(cell.name))
+        )
+        scores[str(cell.grade_id)] = 0.0 if unread or silent else None
     return scores
+
+
+def _released(source: Notebook) -> dict[str, NotebookNode]:
+    """{grade id: cell} of the cells that nbgrader knows, in order."""
+    return {cell.metadata.nbgrader["grade_id"]: cell for cell in _as_saved(source).cells if "nbgrader" in cell.metadata}
 
 
 def _unread(rows: Collection[Result]) -> bool:
@@ -425,9 +456,15 @@ def grades_csv(results: Iterable[Result], notebooks: Sequence[Notebook] = (), gr
             waiting += waits
             if known is None:
                 most += sum(float(row["max_points"]) for row in checks.values())
-        most += sum(cell.points for source in sources[assignment].values() for cell in [*source.checks.values(), *source.written])
+        most += sum(
+            cell.points
+            for source in sources[assignment].values()
+            for cell in [*source.checks.values(), *source.written]
+        )
         each = [number(points[name]) if name in points else "" for name in columns]
-        writer.writerow([defused(student), defused(assignment), number(sum(points.values())), number(most), waiting, *each])
+        writer.writerow(
+            [defused(student), defused(assignment), number(sum(points.values())), number(most), waiting, *each]
+        )
     return out.getvalue()
 
 
@@ -490,11 +527,11 @@ def autograded_notebook(
     Returns: a valid notebook of format 4.5, the same for the same input. It holds the hidden cases, as nbgrader's do.
     """
     results = {row["check"]: row for row in results_for_it}
-    graded = {cell.metadata.nbgrader["grade_id"]: cell for cell in _as_saved(release).cells if "nbgrader" in cell.metadata}
+    graded = _released(release)
     nodes: list[NotebookNode] = []
     placed: set[str] = set()
     numbers: Counter[str] = Counter()
-    for index, cell in enumerate(Written(*four) for four in cells):
+    for index, cell in enumerate(ShownCell(*four) for four in cells):
         grade_id = _grade_id(cell)
         if grade_id is not None and grade_id in graded and grade_id not in placed:
             placed.add(grade_id)
@@ -509,7 +546,9 @@ def autograded_notebook(
     before: str | None = None
     for grade_id, master in graded.items():
         if grade_id not in placed:
-            positions = [at for at, node in enumerate(nodes) if node.metadata.get("nbgrader", {}).get("grade_id") == before]
+            positions = [
+                at for at, node in enumerate(nodes) if node.metadata.get("nbgrader", {}).get("grade_id") == before
+            ]
             nodes.insert(positions[0] + 1 if before is not None else 0, _graded_cell(master, None, results))
         before = grade_id
     notebook = nbformat.v4.new_notebook(cells=nodes)
@@ -518,17 +557,17 @@ def autograded_notebook(
     return notebook
 
 
-def _grade_id(cell: Written) -> str | None:
+def _grade_id(cell: ShownCell) -> str | None:
     if cell.role == "exercise":
         return cell.name
     return f"{cell.role}-{cell.name}" if cell.role in ("check", "written") else None
 
 
-def _graded_cell(master: NotebookNode, handed: Written | None, results: Mapping[str, Result]) -> NotebookNode:
+def _graded_cell(master: NotebookNode, handed: ShownCell | None, results: Mapping[str, Result]) -> NotebookNode:
     """A cell that nbgrader knows, with the learner's source (None: nothing was found) or, for a check, the release's."""
     about = master.metadata.nbgrader
     if master.cell_type == "markdown":
-        node = nbformat.v4.new_markdown_cell(_answer(master.source, handed.source if handed else None))
+        node = nbformat.v4.new_markdown_cell(_answered(master.source, handed.source if handed else None))
     elif about["solution"]:
         nothing = "# No cell of the submission was found for this exercise."
         node = nbformat.v4.new_code_cell(printable(handed.source, MAX_CODE) if handed else nothing)
@@ -541,7 +580,7 @@ def _graded_cell(master: NotebookNode, handed: Written | None, results: Mapping[
     return node
 
 
-def _other_cell(cell: Written) -> NotebookNode:
+def _other_cell(cell: ShownCell) -> NotebookNode:
     trusted = cell.origin == "release"
     if cell.role in ("written", "prose", "badge"):
         return nbformat.v4.new_markdown_cell(cell.source if trusted else _verbatim(cell.source))
@@ -560,16 +599,24 @@ def _verdict_output(result: Result | None) -> NotebookNode:
     return nbformat.v4.new_output("display_data", data=data)
 
 
+def _question(released: str) -> str:
+    return released.replace(ANSWER_STUB, "").strip()
+
+
 def _answer(released: str, handed: str | None) -> str:
+    """What a learner added to a written question; nothing if they left it as it was released."""
+    question, answer = _question(released), (handed or "").strip()
+    if answer.startswith(question):
+        answer = answer[len(question) :].strip()
+    return "" if answer == ANSWER_STUB else answer
+
+
+def _answered(released: str, handed: str | None) -> str:
     """The question as released and the learner's answer as typed."""
-    question = released.replace(ANSWER_STUB, "").strip()
+    question, answer = _question(released), _answer(released, handed)
     if handed is None:
         return f"{question}\n\n*No cell of the submission was found for this question.*"
-    answer = handed.strip()
-    answer = answer.removeprefix(question).strip() if answer.startswith(question) else answer
-    if answer in ("", ANSWER_STUB):
-        return f"{question}\n\n*No answer.*"
-    return f"{question}\n\n{_verbatim(answer)}"
+    return f"{question}\n\n{_verbatim(answer) if answer else '*No answer.*'}"
 
 
 def _verbatim(text: str) -> str:
