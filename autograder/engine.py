@@ -492,8 +492,8 @@ class Kernel:
         messages = 0
         while True:
             if self._announced is not None:
-                name, size = self._announced
-                self._take_answer(result, name, self._frames.next(deadline, b"B", size))
+                coming, length = self._announced
+                self._take_answer(result, coming, self._frames.next(deadline, b"B", length))
                 self._announced = None
             message = self._frames.message(deadline)
             messages += 1

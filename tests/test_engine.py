@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -26,7 +27,7 @@ from autograder.engine import (
     clean_outputs,
     run_notebook,
 )
-from autograder.sandbox import available
+from autograder.sandbox import Sandbox, available
 
 forks, no_fork = can_fork()
 pytestmark = pytest.mark.skipif(not forks, reason=no_fork)
@@ -461,6 +462,60 @@ sys.modules.clear()
         assert shown(following, "import json; json.dumps([1])") == "'[1]'"
 
 
+def test_a_source_with_broken_characters_is_an_error_of_its_cell(kernel: Kernel) -> None:
+    assert kernel.execute("print('\ud800 \0')", 10).error
+    assert shown(kernel, "print('\\ud800 \\x1b[31mred')") == "? [31mred"
+
+
+def test_kernels_run_side_by_side(zygote: Zygote) -> None:
+    def compute(number: int) -> str:
+        with zygote.spawn() as kernel:
+            return shown(kernel, f"import torch, time\ntime.sleep(0.2)\nint(torch.full((3,), {number}).sum())")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(compute, range(8))) == [str(3 * number) for number in range(8)]
+
+
+def test_the_warm_process_has_one_thread_and_all_it_was_asked_to_import(zygote: Zygote) -> None:
+    assert zygote.warm_threads == 1 and zygote.missing == []
+
+
+def test_nothing_of_a_kernel_is_left_on_the_machine(zygote: Zygote) -> None:
+    with zygote.spawn() as kernel:
+        kernel.execute("open('note', 'w').write('x' * 100)", 10)
+        folder = kernel._work
+        pid = kernel.pid
+    assert not psutil.pid_exists(pid) and (folder is None or not folder.exists())
+
+
+@pytest.mark.skipif(not sandboxed, reason=no_sandbox)
+def test_where_kernels_cannot_be_kept_apart_a_zygote_serves_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Sandbox.command
+
+    def without_namespaces(self: Sandbox, argv: list[str], environment: dict[str, str]) -> list[str]:
+        words = command(self, argv, environment)
+        if words[-2].endswith("sandbox.py"):  # started by root: the command is inside the plan
+            plan = json.loads(words[-1])
+            plan["command"][1:1] = ["--unshare-user", "--disable-userns"]
+            return [*words[:-1], json.dumps(plan)]
+        return [words[0], "--unshare-user", "--disable-userns", *words[1:]]
+
+    monkeypatch.setattr(Sandbox, "command", without_namespaces)
+    with Zygote() as zygote:
+        assert zygote.sandboxed and not zygote.isolates_children and zygote.one_kernel_only
+        with zygote.spawn() as kernel:
+            assert not kernel.isolated and kernel.filtered
+            assert shown(kernel, "6 * 7") == "42"
+            kernel.execute("import subprocess\nsubprocess.Popen(['sleep', '300'], start_new_session=True)", 10)
+            processes = family(kernel)
+            assert len(processes) == 2
+            refused = shown(kernel, "import socket; socket.create_connection(('127.0.0.1', 1), timeout=1)")
+            assert "refused" in refused or "unreachable" in refused
+        with pytest.raises(RuntimeError, match="new zygote"):
+            zygote.spawn()
+    assert gone(processes)
+
+
 # Papermill -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -505,6 +560,13 @@ def test_a_kernel_that_dies_ends_the_run_and_keeps_what_was_done(zygote: Zygote)
     assert session.notebook is not None and session.notebook.cells[2].outputs == []
     session = run_notebook(notebook("exit()", "1"), zygote)
     assert (session.died_at, session.reason) == (0, "kernel_died") and 1 not in session.seconds
+
+
+def test_a_notebook_without_metadata_runs(zygote: Zygote) -> None:
+    nb = notebook("SEED", "1 + 1")
+    nb.metadata.clear()
+    session = run_notebook(nb, zygote, parameters={"SEED": 3})
+    assert session.notebook is not None and session.notebook.cells[-1].outputs[0].data["text/plain"] == "2"
 
 
 def test_the_limit_of_the_submission_comes_before_the_cells(zygote: Zygote) -> None:
