@@ -185,9 +185,7 @@ class Sandbox:
         for path in [*python, *(Path(entry) for entry in [*sys.path, *site.getsitepackages()])]:
             for folder in (path, *path.glob("python3*/site-packages")) if path.is_dir() else ():
                 if folder.name in ("site-packages", "dist-packages"):
-                    for name in PRIVATE_PACKAGES:
-                        if (folder / name).is_dir():
-                            mask(folder / name)
+                    hide(folder.resolve() / name for name in PRIVATE_PACKAGES)  # also where "lib64" shows "lib" again
         bind(self._package, f"{LIBRARY}/autograder")
         for name in PRIVATE_FOLDERS:
             if (self._package / name).is_dir():

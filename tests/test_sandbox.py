@@ -130,6 +130,17 @@ print(folder, [n for n in ("recordings", "data") if os.path.isdir(f"{folder}/{n}
     assert shown(kernel, source).strip() == "/opt/autograder/autograder []"
 
 
+def test_installed_copies_of_the_package_are_hidden_by_every_path(kernel: Kernel) -> None:
+    source = """
+import glob, os
+folders = [f for name in ("autograder", "papers", "solutions") for lib in ("lib", "lib64")
+           for f in glob.glob(f"PREFIX/{lib}/python3*/site-packages/{name}")]
+print([f for f in folders if os.listdir(f)])
+"""
+    for prefix in {sys.prefix, sys.base_prefix}:
+        assert shown(kernel, source.replace("PREFIX", prefix)).strip() == "[]"
+
+
 def test_an_allowed_module_can_be_imported_and_not_changed(kernel: Kernel) -> None:
     assert shown(kernel, "import allowed_chapter; print(allowed_chapter.VALUE + 1)").strip() == "42"
     said = shown(kernel, "open(allowed_chapter.__file__, 'a')")
