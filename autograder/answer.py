@@ -156,7 +156,10 @@ def value_from_json(data: Any, table: TensorTable) -> Value:
     content = data.get("content")
     if kind == "number" and isinstance(content, str) and content in ("nan", "inf", "-inf"):
         content = float(content)
-    expected = {"number": (int, float), "boolean": bool, "string": str, "none": type(None), "other": str}[kind]
+    types: dict[str, tuple[type, ...]] = {
+        "number": (int, float), "boolean": (bool,), "string": (str,), "none": (type(None),), "other": (str,)
+    }  # fmt: skip
+    expected = types[kind]
     if not isinstance(content, expected) or (kind == "number" and isinstance(content, bool)):
         raise UnreadableAnswer("an answer holds a value that is not of its kind")
     return Value(kind, content)

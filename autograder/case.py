@@ -179,9 +179,11 @@ class Case:
         weights = [self._tensor(random.standard_normal(tuple(item.shape)), torch.float64) for item in outputs]
         total = sum((item.double() * weight).sum() for item, weight in zip(outputs, weights, strict=True))
         if isinstance(total, torch.Tensor) and total.requires_grad:
-            found = torch.autograd.grad(total, list(targets.values()), retain_graph=True, allow_unused=True)
+            found: Sequence[torch.Tensor | None] = torch.autograd.grad(
+                total, list(targets.values()), retain_graph=True, allow_unused=True
+            )
         else:
-            found = tuple(None for _ in targets)
+            found = [None for _ in targets]
         policy.setdefault("about", "gradient")
         self._end(name, dict(zip(targets, found, strict=True)), Policy(**policy))
 

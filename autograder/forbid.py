@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 KNOWN_ALIASES = {"F": "torch.nn.functional", "nn": "torch.nn", "np": "numpy", "optim": "torch.optim"}
@@ -23,6 +23,10 @@ SYNONYMS = {
     "torch.ops.aten": "torch.nn.functional",
 }
 """Other doors to the same room: a prefix on the left means the one on the right."""
+
+
+LOCAL = "?"
+"""Stands in a scope for a name that a function binds itself, to nothing that can be resolved."""
 
 
 @dataclass(frozen=True)
@@ -55,36 +59,32 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
     if main is None:
         return []
     names = dict(KNOWN_ALIASES)
-    definitions: dict[str, list[ast.AST]] = {}
+    definitions: dict[str, list[ast.stmt]] = {}
     for tree in trees:
-        for node in ast.walk(tree):
-            _bind_imports(node, names)
         for statement in tree.body:
             for name in _defined(statement):
                 definitions.setdefault(name, []).append(statement)
-        _bind_assignments(tree, names)
+        _bind(_outside_functions(tree), names)
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(isinstance(n, ast.Global) for n in node.body):
+                _bind(ast.walk(node), names)
 
     found: dict[tuple[str, int], Use] = {}
     lines = exercise.splitlines()
     seen: set[str] = set()
-    queue: list[tuple[ast.AST, bool]] = [(statement, True) for statement in main.body]
+    queue: list[tuple[ast.stmt, bool]] = [(statement, True) for statement in main.body]
     while queue:
-        node, own = queue.pop()
-        scope = dict(names)
-        for inner in ast.walk(node):
-            _bind_imports(inner, scope)
-        _bind_assignments(node, scope)
-        for expression in _used(node):
+        statement, own = queue.pop()
+        for expression, scope in _used(statement, names):
             name = _qualified(expression, scope)
             for pattern in patterns:
                 if _matches(name, pattern):
-                    line = getattr(expression, "lineno", 0)
+                    line = expression.lineno
                     text = lines[line - 1].strip() if own and 0 < line <= len(lines) else ""
                     found.setdefault((pattern, line), Use(name, line, text[:100]))
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and inner.id in definitions and inner.id not in seen:
-                seen.add(inner.id)
-                queue.extend((statement, statement in main.body) for statement in definitions[inner.id] if statement is not node)
+            if isinstance(expression, ast.Name) and expression.id not in seen and scope.get(expression.id) != LOCAL:
+                seen.add(expression.id)
+                queue.extend((other, other in main.body) for other in definitions.get(expression.id, ()) if other is not statement)
     return sorted(found.values(), key=lambda use: (use.line, use.name))
 
 
@@ -97,36 +97,40 @@ def _parse(source: str) -> ast.Module | None:
         from IPython.core.inputtransformer2 import TransformerManager
 
         return ast.parse(TransformerManager().transform_cell(source))
-    except Exception:  # noqa: BLE001 - whatever a learner typed; it does not run either
+    except Exception:
         return None
 
 
-def _bind_imports(node: ast.AST, names: dict[str, str]) -> None:
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            names[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
-    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        for alias in node.names:
-            if alias.name == "*":
-                names[f"* {node.module}"] = node.module
-            else:
-                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes whose assignments bind names of the notebook: those outside functions and lambdas."""
+    for child in ast.iter_child_nodes(tree):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield child
+            yield from _outside_functions(child)
 
 
-def _bind_assignments(tree: ast.AST, names: dict[str, str]) -> None:
-    """`attention = F.scaled_dot_product_attention` makes `attention` another name of it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call) or isinstance(node, ast.NamedExpr):
-            qualified = _qualified(node.value, names)
-            if "." in qualified and not qualified.startswith("?."):
-                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                    if isinstance(target, ast.Name):
-                        names[target.id] = qualified
-        elif isinstance(node, ast.Assign) and _is_dynamic(node.value):
-            qualified = _qualified(node.value, names)
-            for target in node.targets:
-                if isinstance(target, ast.Name) and not qualified.startswith("?"):
-                    names[target.id] = qualified
+def _bind(nodes: Iterable[ast.AST], names: dict[str, str]) -> None:
+    """Note what imports and assignments make names stand for: after `attend = F.scaled_dot_product_attention`, `attend` is that."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if alias.name == "*":
+                    names[f"* {node.module}"] = node.module
+                else:
+                    names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                pairs = [(target, node.value)]
+                if isinstance(target, (ast.Tuple, ast.List)) and isinstance(node.value, (ast.Tuple, ast.List)):
+                    pairs = list(zip(target.elts, node.value.elts, strict=False))
+                for name, value in pairs:
+                    qualified = _qualified(value, names)
+                    if isinstance(name, ast.Name) and _is_module(qualified):
+                        names[name.id] = qualified
 
 
 def _is_dynamic(node: ast.AST) -> bool:
@@ -148,39 +152,67 @@ def _defined(statement: ast.AST) -> Iterator[str]:
                 yield node.name
 
 
-def _used(node: ast.AST) -> Iterator[ast.expr]:
-    """Expressions that are called, subclassed, or handed on by name; not annotations, not the second argument of isinstance."""
-    skip: set[int] = set()
-    for inner in ast.walk(node):
-        if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            arguments = inner.args
-            for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]:
-                if argument is not None and argument.annotation is not None:
-                    skip.update(map(id, ast.walk(argument.annotation)))
-            if inner.returns is not None:
-                skip.update(map(id, ast.walk(inner.returns)))
-        elif isinstance(inner, ast.AnnAssign):
-            skip.update(map(id, ast.walk(inner.annotation)))
-        elif isinstance(inner, ast.Call) and _callee(inner) in ("isinstance", "issubclass"):
-            for argument in inner.args[1:]:
-                skip.update(map(id, ast.walk(argument)))
-        elif isinstance(inner, ast.Attribute):
-            skip.add(id(inner.value))  # only the whole dotted name counts
-    for inner in ast.walk(node):
-        if id(inner) in skip:
-            continue
-        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load) or isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
-            yield inner
-        elif isinstance(inner, ast.Call) and _is_dynamic(inner):
-            yield inner
-        elif isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and isinstance(inner.func.value, ast.expr):
-            yield inner.func
+def _used(node: ast.AST, scope: dict[str, str]) -> Iterator[tuple[ast.expr, dict[str, str]]]:
+    """(expression, names in its scope) of all that is called, subclassed or handed on by name.
+
+    Annotations do not count, nor the second argument of isinstance. Parameters and local names hide the notebook's.
+    """
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        arguments = node.args
+        outer = [*arguments.defaults, *[default for default in arguments.kw_defaults if default is not None]]
+        body = [node.body] if isinstance(node, ast.Lambda) else node.body
+        if not isinstance(node, ast.Lambda):
+            outer += node.decorator_list
+        for expression in outer:
+            yield from _used(expression, scope)
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        inner = {**scope, **{each.arg: LOCAL for each in every if each is not None}}
+        nodes = [n for statement in body for n in [statement, *_outside_functions(statement)]]
+        shared = {name for n in nodes if isinstance(n, (ast.Global, ast.Nonlocal)) for name in n.names}
+        for n in nodes:
+            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n.id not in shared:
+                inner[n.id] = LOCAL
+            elif isinstance(n, (ast.FunctionDef, ast.ClassDef)):
+                inner[n.name] = LOCAL
+        _bind(nodes, inner)
+        for part in body:
+            yield from _used(part, inner)
+        return
+    if isinstance(node, ast.AnnAssign):
+        if node.value is not None:
+            yield from _used(node.value, scope)
+        return
+    if isinstance(node, ast.Attribute):
+        if isinstance(node.ctx, ast.Load):
+            yield node, scope
+        base: ast.expr = node.value
+        while isinstance(base, ast.Attribute):  # only the whole dotted name counts
+            base = base.value
+        if not isinstance(base, ast.Name):
+            yield from _used(base, scope)
+        elif isinstance(base.ctx, ast.Load):
+            yield base, scope
+        return
+    if isinstance(node, ast.Name):
+        if isinstance(node.ctx, ast.Load):
+            yield node, scope
+        return
+    if isinstance(node, ast.Call):
+        if _is_dynamic(node):
+            yield node, scope
+        if _callee(node) in ("isinstance", "issubclass"):
+            yield from _used(node.args[0], scope) if node.args else ()
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _used(child, scope)
 
 
 def _qualified(node: ast.AST | None, names: dict[str, str]) -> str:
     """The dotted name an expression stands for; "?.x" for an attribute of what cannot be resolved; "?" for anything else."""
     if isinstance(node, ast.Name):
         qualified = names.get(node.id)
+        if qualified == LOCAL:
+            return "?"
         if qualified is None:
             stars = [module for key, module in names.items() if key.startswith("* ")]
             qualified = f"{stars[-1]}.{node.id}" if stars else node.id

@@ -11,7 +11,6 @@ import atexit
 import fcntl
 import hashlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -209,7 +208,7 @@ def _judge_check(
             "message": verdict.message, "misconception": verdict.misconception, "matched_by": matched_by,
             # whole seconds: what is worth knowing about a slow solution, and the same from run to run
             "seconds": int(seconds),
-        }  # fmt: skip
+        }
 
     def none(status: str, message: str) -> dict[str, Any]:
         return line(Verdict(name, status, 0, expected.points, message))
@@ -245,8 +244,7 @@ def _carried_forward(
     wrong: list[str] = []
     for line in checks:
         name = line["check"]
-        own = [cell.source for cell in plan if cell.origin == "submission" and (cell.name == name or cell.role == "free")]
-        used = [other for other in wrong if any(re.search(rf"\b{other}\b", source) for source in own)]
+        used = [other for other in wrong if other in _builds_on(name, plan)]
         if line["status"] != "passed":
             wrong.append(name)
         merged = {found.found[other].cell for other in used if other in found.found} & {found.found[name].cell if name in found.found else None}
@@ -271,6 +269,23 @@ def _carried_forward(
         yield line
 
 
+def _builds_on(name: str, plan: Sequence[PlannedCell]) -> set[str]:
+    """The exercises that the learner's cell for `name` mentions, those mention, and so on; what free cells mention counts for all."""
+    sources: dict[str, list[str]] = {}
+    for cell in plan:
+        if cell.origin == "submission":
+            sources.setdefault(cell.name or "", []).append(cell.source)
+    reached: set[str] = set()
+    waiting = [name, ""]
+    while waiting:
+        text = "\n".join(sources.get(waiting.pop(), ()))
+        for other in sources:
+            if other and other not in reached and other != name and re.search(rf"\b{other}\b", text):
+                reached.add(other)
+                waiting.append(other)
+    return reached
+
+
 def _reference(notebook: Notebook, name: str) -> str:
     source = notebook.exercises[name].source
     return "\n".join(text for text in source.split("\n") if BEGIN_SOLUTION not in text and END_SOLUTION not in text)
@@ -282,7 +297,7 @@ def _same_for_all(recording: Recording, status: str, message: str) -> Graded:
             {
                 "check": name, "status": status, "points": 0, "max_points": check.points, "message": message,
                 "misconception": None, "matched_by": "missing", "seconds": 0,
-            }  # fmt: skip
+            }
             for name, check in recording.checks.items()
         ]
     )
@@ -373,7 +388,9 @@ class _Run:
         options: dict[str, Any] = {
             "env": environment, "cell_timeout": self.job.limits.cell, "submission_timeout": max(1.0, time_left),
             "limits": engine.Limits(memory=self.job.limits.memory),
-        }  # fmt: skip
+            # what learners draw without a seed is the same from run to run: the same submission, the same result
+            "random_seed": self.job.seed % 2**32,
+        }
         for fresh in (False, True):  # a zygote that broke is replaced once: nobody else pays for it
             zygote = _zygote(self.papers, self.preload, self.job.unsafe, fresh)
             try:
@@ -613,6 +630,7 @@ def _write(
     from autograder.gradebook import autograded_notebook, grades_csv, write_gradebook
 
     by_key = {notebook.key: notebook for notebook in notebooks}
+    answers: dict[tuple[str, str, str], dict[str, str]] = {}
     for item in plan:
         submission = item.submission
         key = f"{submission.assignment}/{submission.notebook}"
@@ -625,21 +643,23 @@ def _write(
             for check in outcome.checks
         ]
         lines = [{name: line[name] for name in RESULT_FIELDS} for line in lines]
+        answers[submission.student, submission.assignment, submission.notebook] = outcome.written
+        cells = [(role, name, source, origin) for role, name, source, origin in outcome.cells]
         report.results += lines
+        cells += [("written", slug, text, "submission") for slug, text in outcome.written.items()]
         page = feedback_page(
-            submission.student, submission.assignment, by_key[key].title, lines, [*map(tuple, outcome.cells)], [*submission.flags, *outcome.flags]
+            submission.student, submission.assignment, by_key[key].title, lines, cells, [*submission.flags, *outcome.flags]
         )
         _write_atomically(out / "feedback" / submission.student / submission.assignment / f"{submission.notebook}.html", page)
-        written = [("written", slug, text, "submission") for slug, text in outcome.written.items()]
-        node = autograded_notebook([*map(tuple, outcome.cells), *written], lines, by_key[key])
+        node = autograded_notebook(cells, lines, by_key[key])
         _write_atomically(
             out / "autograded" / submission.student / submission.assignment / f"{submission.notebook}.ipynb",
             nbformat.writes(node, version=4) + "\n",
         )
     _write_atomically(out / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in report.results))
-    write_gradebook(out / "gradebook.db", report.results, notebooks)
+    write_gradebook(out / "gradebook.db", report.results, notebooks, answers=answers)
     _write_atomically(out / "grades.csv", grades_csv(report.results, notebooks, out / "gradebook.db"))
-    _write_atomically(out / "feedback" / "index.html", class_page(report.results))
+    _write_atomically(out / "feedback" / "index.html", class_page(report.results, notebooks))
 
 
 def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache: Path, jobs: int) -> dict[str, Path]:
@@ -717,4 +737,4 @@ def _write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

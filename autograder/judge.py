@@ -127,10 +127,15 @@ def _describe(error: Failure) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a case differs: a sentence, and the values written out where they are small."""
+    """How a case differs: a sentence, and the two tensors in question, to be written out where they are small."""
 
     text: str
-    shown: str = ""
+    expected: torch.Tensor | None = None
+    found: torch.Tensor | None = None
+
+    @property
+    def shown(self) -> str:
+        return "" if self.expected is None or self.found is None else _both(self.expected, self.found)
 
 
 def _difference(expected: CaseRecord, found: CaseRecord, policy: Policy) -> Difference | None:
@@ -223,26 +228,24 @@ def _number_difference(expected: float, found: float, policy: Policy, name: str)
 
 def _tensor_difference(expected: torch.Tensor, found: torch.Tensor, policy: Policy, name: str) -> Difference | None:
     if expected.shape != found.shape:
-        return Difference(f"{name} has shape {tuple(found.shape)}; expected {tuple(expected.shape)}.", _both(expected, found))
+        return Difference(f"{name} has shape {tuple(found.shape)}; expected {tuple(expected.shape)}.", expected, found)
     if _family(expected.dtype) != _family(found.dtype) or (
         expected.dtype.is_floating_point and expected.dtype != found.dtype and not policy.any_dtype
     ):
         return Difference(f"{name} has dtype {_dtype(found.dtype)}; expected {_dtype(expected.dtype)}.")
     if not expected.dtype.is_floating_point or policy.exact:
         wrong = expected != found
-        tolerance_note = ""
     else:
         # half precisions are compared as what they hold; the tolerance is the coarser dtype's
         tolerance = policy.tol if policy.tol is not None else max(TOLERANCE[expected.dtype], TOLERANCE.get(found.dtype, 0.0))
         a, b = expected.double(), found.double()
         nan = b.isnan() & ~a.isnan()
         if nan.any():
-            return Difference(f"{name} has {int(nan.sum())} NaN, the first at {_index(nan)}.", _both(expected, found))
+            return Difference(f"{name} has {int(nan.sum())} NaN, the first at {_index(nan)}.", expected, found)
         finite = a.isfinite()
         scale = float(a[finite].abs().max()) if finite.any() else 0.0
         allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(scale, SMALLEST_SCALE))
         wrong = torch.where(finite, ~((a - b).abs() <= allowed), ~((a == b) | (a.isnan() & b.isnan())))
-        tolerance_note = ""
     if not wrong.any():
         return None
     count = int(wrong.sum())
@@ -251,8 +254,9 @@ def _tensor_difference(expected: torch.Tensor, found: torch.Tensor, policy: Poli
     where = _worst(expected, found, wrong)
     share = f"{count} of {expected.numel()} values differ" if expected.numel() > 1 else "the value differs"
     return Difference(
-        f"{name}: {share}, most at {list(where)}: {_scalar(found[where])} where {_scalar(expected[where])} was expected.{tolerance_note}",
-        _both(expected, found),
+        f"{name}: {share}, most at {list(where)}: {_scalar(found[where])} where {_scalar(expected[where])} was expected.",
+        expected,
+        found,
     )
 
 
@@ -382,9 +386,9 @@ def _evidence(case: CaseRecord, theirs: CaseRecord) -> int:
     weight = len(set(theirs.modified) - set(case.modified)) * ENOUGH_EVIDENCE
     for path, wrong in theirs.values.items():
         right = case.values.get(path)
-        if wrong.is_tensor and wrong.content.numel():
+        if wrong.is_tensor:
             value = wrong.content.flatten()
-            if right is None or not right.is_tensor or right.content.dtype != wrong.content.dtype:
+            if right is None or not right.is_tensor or right.content.dtype != wrong.content.dtype or not value.numel():
                 weight += ENOUGH_EVIDENCE
             elif right.content.shape == wrong.content.shape:
                 value = value[(right.content.flatten() != value)]
@@ -393,7 +397,7 @@ def _evidence(case: CaseRecord, theirs: CaseRecord) -> int:
                 weight += 4 * int(telling.unique().numel()) + int(value.numel() > 0)
             else:
                 weight += int(value.numel())
-        elif right is None or right != wrong:
+        elif right is None or right.kind != wrong.kind or right.content != wrong.content:
             weight += 4 if wrong.kind in ("number", "string") else 1
     return weight
 

@@ -349,7 +349,7 @@ def _unique_id(cell: Cell, taken: set[str]) -> str:
 
 def _metadata(cell: Cell) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
-    tags = [cell.role] if cell.role in ("parameters", "misconceptions", "alternative", "picture", "setup") else []
+    tags: list[str] = [cell.role] if cell.role in ("parameters", "misconceptions", "alternative", "picture", "setup") else []
     tags += ["export"] if cell.export else []
     if tags:
         metadata["tags"] = tags
