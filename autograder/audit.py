@@ -93,20 +93,31 @@ def audit_notebook(root: Path, key: str, plan: Plan, cache: Path | None = None) 
     notebook = next(item for item in notebooks if item.key == key)
     with tempfile.TemporaryDirectory() as folder:
         papers = papers_before(notebook, notebooks, root, Path(folder))
-        stamp = _stamp(notebook, plan, papers)
-        stored = cache / f"{key.replace('/', '--')}--{stamp}.json" if cache else None
-        if stored is not None and stored.exists():
-            return [ExerciseAudit(**item) for item in json.loads(stored.read_text(encoding="utf-8"))]
-        os.chdir(folder)
-        results = [audit_exercise(bench, plan) for bench in benches(notebook, papers)]
-        missing = set(notebook.checks) - {result.check for result in results}
-        assert not missing, f"not audited: {missing}"
-    if stored is not None:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        for old in stored.parent.glob(f"{key.replace('/', '--')}--*.json"):
-            old.unlink(missing_ok=True)
-        stored.write_text(json.dumps([asdict(result) for result in results]), encoding="utf-8")
-    return results
+        stored = {name: _stored(cache, notebook, name, plan, papers) for name in notebook.checks}
+        results = {name: result for name, path in stored.items() if (result := _load(path)) is not None}
+        if len(results) < len(stored):
+            os.chdir(folder)
+            for bench in benches(notebook, papers):
+                if bench.name not in results:
+                    results[bench.name] = audit_exercise(bench, plan)
+                    _save(stored[bench.name], results[bench.name])
+        return [results[name] for name in notebook.checks]
+
+
+def _load(path: Path | None) -> ExerciseAudit | None:
+    try:
+        return ExerciseAudit(**json.loads(path.read_text(encoding="utf-8"))) if path is not None else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _save(path: Path | None, result: ExerciseAudit) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f"{path.name.rpartition('--')[0]}--*.json"):
+        old.unlink(missing_ok=True)
+    path.write_text(json.dumps(asdict(result)), encoding="utf-8")
 
 
 def audit_exercise(bench: Bench, plan: Plan) -> ExerciseAudit:
@@ -258,18 +269,31 @@ def _specific(verdict: Verdict) -> bool:
     return any(word in verdict.message for word in ("has shape", "has dtype", "None", "NaN", "in place", "names", "is a ", "results"))
 
 
-def _stamp(notebook: Notebook, plan: Plan, papers: Path) -> str:
-    """The content that a result depends on: the source, the package's judging side, the papers it may import, versions."""
+def _stored(cache: Path | None, notebook: Notebook, name: str, plan: Plan, papers: Path) -> Path | None:
+    """Where the result on one exercise is kept: under the content that it depends on.
+
+    That is the cells that run before its check, the check, its mistakes and alternatives, the package's judging side, the papers it may
+    import, and versions.
+    """
+    if cache is None:
+        return None
     package = Path(__file__).parent
-    digest = hashlib.sha256(notebook.path.read_bytes())
+    digest = hashlib.sha256(json.dumps([asdict(plan), platform.python_version(), notebook.path.name]).encode())
+    for cell in notebook.cells:
+        if cell.role == "check" and cell.name == name:
+            digest.update(cell.source.encode())
+            break
+        if cell.role in ("setup", "plain", "parameters", "exercise"):
+            digest.update(cell.source.encode())
+    for cell in notebook.cells:
+        if (cell.role == "misconceptions" and f'"{name}"' in cell.source) or (cell.role == "alternative" and cell.name == name):
+            digest.update(cell.source.encode())
     for module in ("answer", "case", "checks", "forbid", "judge", "authoring", "mutants", "audit", "workbench", "notebook"):
-        path = package / f"{module}.py"
-        digest.update(path.read_bytes() if path.exists() else b"")
+        digest.update((package / f"{module}.py").read_bytes())
     for path in sorted(papers.rglob("*.py")):
         digest.update(path.read_bytes())
-    versions = [importlib.metadata.version(name) for name in ("torch", "numpy")]
-    digest.update(json.dumps([asdict(plan), platform.python_version(), *versions]).encode())
-    return digest.hexdigest()[:16]
+    digest.update(" ".join(importlib.metadata.version(library) for library in ("torch", "numpy")).encode())
+    return cache / f"{notebook.assignment}--{notebook.name}--{name}--{digest.hexdigest()[:16]}.json"
 
 
 def checks_page(results: Sequence[ExerciseAudit]) -> str:

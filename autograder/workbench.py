@@ -6,6 +6,7 @@ may loop for ever or leave things behind.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -75,6 +76,8 @@ def benches(notebook: Notebook, papers: Path) -> Iterator[Bench]:
                 exec(compile(cell.source, f"<{notebook.key}>", "exec"), namespace)
             following = cells[index + 1].role if index + 1 < len(cells) else "end"
             if ready and following != "misconceptions":
+                gc.collect()
+                gc.freeze()  # children share these pages until they write to them
                 for name in ready:
                     yield Bench(
                         notebook, name, dict(namespace), authoring.collected.get(name, ()),
@@ -92,6 +95,7 @@ def _in_child(name: str, experiment: Callable[[], Answer], time_limit: float) ->
     child = os.fork()
     if child == 0:
         try:
+            gc.disable()
             os.close(read)
             devnull = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
