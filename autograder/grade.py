@@ -44,8 +44,13 @@ RESULT_FIELDS = (
 )
 """The fields of a line of results.jsonl, in order. Others script against them."""
 
-ATTEMPTS = 4
-"""How often a notebook is run again without the cell its kernel died in, so that one bad exercise does not cost the others."""
+MOST_MESSAGE = 8000
+"""Characters of a message in the results; an exception of the learner's may be of any length."""
+
+MOST_HASHED = 1 << 30
+"""Bytes; what is larger is refused unread, so its content does not matter."""
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]")
 
 
 class GradingError(ValueError):
@@ -117,11 +122,15 @@ def collect(submitted: Path, notebooks: Sequence[Notebook]) -> list[Submission]:
     for student in sorted(path for path in submitted.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for assignment, names in by_assignment.items():
             folder = student / assignment
-            if not folder.is_dir() or folder.is_symlink() or student.is_symlink():
+            link = next((path for path in (student, folder) if path.is_symlink()), None)
+            if not folder.is_dir() and not folder.is_symlink():
                 continue
-            files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".ipynb")
+            try:
+                files = [] if link else sorted(path for path in folder.iterdir() if path.suffix.lower() == ".ipynb")
+            except OSError:
+                link = folder  # it cannot be opened, which reading it will say
             for name in names:
-                path, flags = _file_of(name, files, names)
+                path, flags = (link, ()) if link else _file_of(name, files, names)
                 found.append(Submission(student.name, assignment, name, path, flags))
     if not found:
         known = ", ".join(by_assignment)
@@ -202,12 +211,12 @@ def _judge_check(
     cell = found.found.get(name)
     matched_by = cell.matched_by if cell else "missing"
 
-    def line(verdict: Verdict, seconds: float = 0.0) -> dict[str, Any]:
+    def line(verdict: Verdict) -> dict[str, Any]:
         return {
             "check": name, "status": verdict.status, "points": verdict.points, "max_points": verdict.max_points,
-            "message": verdict.message, "misconception": verdict.misconception, "matched_by": matched_by,
-            # whole seconds: what is worth knowing about a slow solution, and the same from run to run
-            "seconds": int(seconds),
+            "message": _printable(verdict.message), "misconception": verdict.misconception, "matched_by": matched_by,
+            # whole seconds, by our clock: what is worth knowing about a slow solution, and the same from run to run
+            "seconds": int(run.seconds.get(name, 0.0)) if name in run.answers else 0,
         }
 
     def none(status: str, message: str) -> dict[str, Any]:
@@ -226,12 +235,15 @@ def _judge_check(
     except UnreadableAnswer as error:
         return none("missing", f"The check's answer cannot be read: {error}.")
     own = [planned.source for planned in plan if planned.origin == "submission"]
-    verdict = judge(answer, expected, forbidden_uses(cell.source, own, expected.forbid))
+    try:
+        verdict = judge(answer, expected, forbidden_uses(cell.source, own, expected.forbid))
+    except Exception as error:  # an answer is whatever a hostile process wrote
+        return none("wrong", f"The answer cannot be compared with the reference's ({type(error).__name__}).")
     if verdict.status == "error" and answer.error is not None and answer.error.type == "NameError" and f"'{name}'" in answer.error.message:
         raised = run.raised.get(name)
         reason = raised or " ".join(cell.notes) or "the cell does not define it"
         verdict = replace(verdict, message=f"`{name}` is not defined when its check runs: {reason}")
-    return line(verdict, answer.seconds)
+    return line(verdict)
 
 
 def _carried_forward(
@@ -258,7 +270,10 @@ def _carried_forward(
             at = next((index for index, cell in enumerate(again) if cell.role in ("exercise", "check")), 0)
             again[at:at] = [PlannedCell("exercise", o, _reference(notebook, o), "release") for o in used if o not in placed]
             second = _Run(job, again, run.papers, run.preload)
-            second.go()
+            second.time_left = run.time_left  # a submission has its time once
+            if second.time_left > 1:
+                second.go()
+                run.time_left = second.time_left
             run.cpu_seconds += second.cpu_seconds
             verdict = _judge_check(name, notebook, recording, found, plan, second)
             listed = " and ".join(f"`{other}`" for other in used)
@@ -286,6 +301,12 @@ def _builds_on(name: str, plan: Sequence[PlannedCell]) -> set[str]:
     return reached
 
 
+def _printable(text: str) -> str:
+    """A message that can be written, shown and counted on to be one line of results: clipped, and what is not to be seen as �."""
+    cut = text[:MOST_MESSAGE] + (f"\n… ({len(text) - MOST_MESSAGE} more characters)" if len(text) > MOST_MESSAGE else "")
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", cut)
+
+
 def _reference(notebook: Notebook, name: str) -> str:
     source = notebook.exercises[name].source
     return "\n".join(text for text in source.split("\n") if BEGIN_SOLUTION not in text and END_SOLUTION not in text)
@@ -295,7 +316,7 @@ def _same_for_all(recording: Recording, status: str, message: str) -> Graded:
     return Graded(
         [
             {
-                "check": name, "status": status, "points": 0, "max_points": check.points, "message": message,
+                "check": name, "status": status, "points": 0, "max_points": check.points, "message": _printable(message),
                 "misconception": None, "matched_by": "missing", "seconds": 0,
             }
             for name, check in recording.checks.items()
@@ -312,16 +333,19 @@ class _Run:
         self.ends: dict[str, tuple[str, str]] = {}  # check -> (status, message)
         self.silence: dict[str, str] = {}
         self.raised: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
+        self.time_left = job.limits.submission
         self.cpu_seconds = 0.0
 
     def go(self) -> None:
-        left = self.job.limits.submission
+        left = self.time_left
         skipped: set[int] = set()
-        for _ in range(ATTEMPTS):
+        for _ in self.plan:  # each time without the cell that the kernel died in, so that one bad exercise does not cost the others
             cells = [index for index in range(len(self.plan)) if index not in skipped]
             began = time.monotonic()
             session = self._run([self.plan[index] for index in cells], left)
             left -= time.monotonic() - began
+            self.time_left = left
             self._take(session, cells)
             if session.died_at is None:
                 return
@@ -333,7 +357,7 @@ class _Run:
                 break
             if all(cell.role != "check" or self._settled(cell.name) for index, cell in enumerate(self.plan) if index not in skipped):
                 return
-        status = ("timeout", "The notebook took longer than a submission may.") if left <= 1 else ("kernel_died", "The kernel died again and again before this check.")
+        status = ("timeout", "The notebook took longer than a submission may.")
         for cell in self.plan:
             if cell.role == "check" and cell.name and not self._settled(cell.name):
                 self.ends[cell.name] = status
@@ -346,6 +370,7 @@ class _Run:
         for position, index in enumerate(cells):
             cell = self.plan[index]
             if cell.role == "check" and cell.name:
+                self.seconds.setdefault(cell.name, session.seconds.get(position, 0.0))
                 key = f"{cell.name}.answer"
                 if position in session.timeouts:
                     self.ends.setdefault(
@@ -639,7 +664,7 @@ def _write(
         else:
             outcome = graded[item.key]
         lines = [
-            {"student": submission.student, "assignment": submission.assignment, "notebook": submission.notebook, **check}
+            {"student": _written(submission.student), "assignment": submission.assignment, "notebook": submission.notebook, **check}
             for check in outcome.checks
         ]
         lines = [{name: line[name] for name in RESULT_FIELDS} for line in lines]
@@ -726,11 +751,19 @@ def _environment_hash() -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """The content of a submitted file; of what is no ordinary file, its kind and name."""
-    if path.is_symlink() or not path.is_file():
-        return f"no file: {path.name}"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The content of a submitted file; of what is no ordinary file, or cannot be read, its name: it is not run."""
+    try:
+        if not path.is_symlink() and path.is_file() and path.stat().st_size <= MOST_HASHED:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        pass
+    return f"no file: {path.name}"
+
+
+def _written(name: str) -> str:
+    """A file's name as text that can be written, whatever bytes it is made of."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_atomically(path: Path, text: str) -> None:
