@@ -35,7 +35,7 @@ from autograder.forbid import forbidden_uses
 from autograder.judge import judge
 from autograder.matching import Match, PlannedCell, ReleaseCell, UnreadableSubmission, assemble, match, read_submission
 from autograder.notebook import BEGIN_SOLUTION, END_SOLUTION, Notebook, stubbed, to_ipynb, without_region
-from autograder.papers_view import papers_before
+from autograder.papers_view import papers_before, visible_papers
 from autograder.recording import NoRecording, Recording
 from autograder.verdict import Verdict
 
@@ -563,7 +563,7 @@ def _plan(
     limits: Limits, unsafe: bool,
 ) -> list[_Planned]:
     environment = _environment_hash()
-    stamps = {notebook.key: _course_stamp(root, notebook) for notebook in notebooks}
+    stamps = _course_stamps(root, notebooks)
     planned = []
     for submission in submissions:
         notebook = f"{submission.assignment}/{submission.notebook}"
@@ -690,8 +690,9 @@ def _write(
 def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache: Path, jobs: int) -> dict[str, Path]:
     """The reference's answers on this run's seed, hidden cases included: each solution runs once, then its content names the cached file."""
     stems: dict[str, Path] = {}
+    stamps = _course_stamps(root, notebooks)
     for notebook in notebooks:
-        stamp = hashlib.sha256(f"{_course_stamp(root, notebook)} {seed} {_environment_hash()}".encode()).hexdigest()[:16]
+        stamp = hashlib.sha256(f"{stamps[notebook.key]} {seed} {_environment_hash()}".encode()).hexdigest()[:16]
         stems[notebook.key] = cache / "recordings" / f"{notebook.assignment}--{notebook.name}--{stamp}"
 
     def one(notebook: Notebook) -> None:
@@ -734,12 +735,19 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _course_stamp(root: Path, notebook: Notebook) -> str:
-    """The content that decides a verdict on the course's side: the notebook's source, the package, and what `papers` offers."""
-    digest = hashlib.sha256(notebook.path.read_bytes())
-    for path in sorted([*Path(__file__).parent.glob("*.py"), *(root / "papers").rglob("*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+def _course_stamps(root: Path, notebooks: Sequence[Notebook]) -> dict[str, str]:
+    """The content that decides a verdict on the course's side: a notebook's source, the package, and what it may import of `papers`."""
+    package = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        package.update(path.name.encode() + path.read_bytes())
+    every = read_all(root)
+    stamps = {}
+    for notebook in notebooks:
+        digest = package.copy()
+        digest.update(notebook.path.read_bytes())
+        digest.update(json.dumps(visible_papers(notebook, every, root), sort_keys=True).encode())
+        stamps[notebook.key] = digest.hexdigest()
+    return stamps
 
 
 def _environment_hash() -> str:

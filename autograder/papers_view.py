@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from autograder.build import curriculum_order, papers_modules
 from autograder.notebook import Notebook
 
 
-def papers_before(notebook: Notebook, notebooks: Sequence[Notebook], root: Path, folder: Path) -> Path:
-    """Write the package into `folder` and return it: exports of the notebooks before this one in its track, and the hand-written modules."""
+def visible_papers(notebook: Notebook, notebooks: Sequence[Notebook], root: Path) -> dict[str, str]:
+    """{path: text} of the modules: exports of the notebooks before this one in its track, and the hand-written modules."""
     track = notebook.assignment.partition("-")[0]
     earlier = [
         other
@@ -19,12 +18,17 @@ def papers_before(notebook: Notebook, notebooks: Sequence[Notebook], root: Path,
         if other.assignment.partition("-")[0] == track and curriculum_order(other) < curriculum_order(notebook)
     ]
     generated = papers_modules(notebooks)
-    for path in (root / "papers").rglob("*.py"):
-        relative = path.relative_to(root)
-        if str(relative) not in generated:
-            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / relative)
-    for relative_path, text in papers_modules(earlier).items():
-        (folder / relative_path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / relative_path).write_text(text, encoding="utf-8")
+    hand_written = {
+        str(path.relative_to(root)): path.read_text(encoding="utf-8")
+        for path in sorted((root / "papers").rglob("*.py"))
+        if str(path.relative_to(root)) not in generated
+    }
+    return {**hand_written, **papers_modules(earlier)}
+
+
+def papers_before(notebook: Notebook, notebooks: Sequence[Notebook], root: Path, folder: Path) -> Path:
+    """Write the package as `notebook` may see it into `folder`, and return that."""
+    for path, text in visible_papers(notebook, notebooks, root).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
     return folder

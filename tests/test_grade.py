@@ -1,0 +1,181 @@
+"""Grading a class: the sample class's table, resuming, copies, missing files, one bad submission among good ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autograder import sample_class
+from autograder.grade import RESULT_FIELDS, GradingError, Limits, collect, grade
+from autograder.sandbox import available
+from autograder.verdict import STATUSES
+from tests.conftest import ROOT
+from tests.test_build import NOTEBOOKS
+
+pytestmark = pytest.mark.skipif(not available()[0], reason=f"no sandbox: {available()[1]}")
+WEEK2 = [notebook for notebook in NOTEBOOKS if notebook.assignment == "transformer-week2"]
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, list[sample_class.Expected]]]:
+    """The sample class, graded once: (submissions, grading folder, what has to come out)."""
+    folder = tmp_path_factory.mktemp("class")
+    expected = sample_class.make(ROOT, folder / "submitted")
+    grade(ROOT, folder / "submitted", folder / "grading", jobs=2, seed=11, limits=Limits(cell=6.0))
+    yield folder / "submitted", folder / "grading", expected
+
+
+def lines(grading: Path) -> list[dict]:
+    return [json.loads(line) for line in (grading / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_every_row_of_the_sample_class_is_right(graded) -> None:
+    _, grading, expected = graded
+    assert sample_class.compare(expected, grading / "results.jsonl") == []
+    assert {"passed", "not_attempted", "wrong", "error", "timeout", "kernel_died", "unreadable"} <= {item.status for item in expected}
+
+
+@pytest.mark.slow
+def test_results_have_their_fields_in_order_and_sum_up(graded) -> None:
+    _, grading, _ = graded
+    for line in lines(grading):
+        assert tuple(line) == RESULT_FIELDS
+        assert line["status"] in STATUSES and 0 <= line["points"] <= line["max_points"]
+        assert (line["points"] == line["max_points"]) == (line["status"] == "passed")
+    total = {student: 0 for student in {line["student"] for line in lines(grading)}}
+    for line in lines(grading):
+        total[line["student"]] += line["points"]
+    best = sum(cell.points for notebook in WEEK2 for cell in notebook.checks.values())
+    assert total["perfect"] == best and total["blank"] == 0 and total["not-a-notebook"] == 0
+    assert all(0 < points < best for student, points in total.items() if student not in ("perfect", "blank", "not-a-notebook"))
+    rows = {row["student"]: row for row in csv.DictReader((grading / "grades.csv").read_text().splitlines())}
+    assert {student: float(row["points"]) for student, row in rows.items()} == total
+
+
+@pytest.mark.slow
+def test_a_message_says_what_happened(graded) -> None:
+    _, grading, _ = graded
+    by = {(line["student"], line["check"]): line for line in lines(grading)}
+    name = "scaled_dot_product_attention"
+    assert "my_version" in by["renamed-the-function", name]["message"]
+    assert "this shape is not supported" in by["raises-an-error", name]["message"]
+    assert "loop that never ends" in by["loops-for-ever", name]["message"]
+    assert "exit" in by["calls-exit", name]["message"]
+
+
+@pytest.mark.slow
+def test_no_message_or_page_shows_a_line_of_a_solution(graded) -> None:
+    from autograder.audit import solution_lines
+
+    submitted, grading, _ = graded
+    secret = {
+        line.split("  #")[0].strip() for notebook in WEEK2 for cell in notebook.exercises.values() for line in solution_lines(cell.source)
+    }
+    secret = {line for line in secret if len(line) > 30 and not line.startswith("#")}
+    blank = "\n".join((grading / "feedback" / "blank" / "transformer-week2" / f"{notebook.name}.html").read_text() for notebook in WEEK2)
+    text = "\n".join(line["message"] for line in lines(grading)) + blank
+    assert secret and not {line for line in secret if line in text}
+
+
+@pytest.mark.slow
+def test_grading_again_gives_the_same_table_without_running_anything(graded) -> None:
+    submitted, grading, _ = graded
+    before = (grading / "results.jsonl").read_bytes()
+    report = grade(ROOT, submitted, grading, jobs=1, limits=Limits(cell=6.0))  # the seed kept in the folder
+    assert report.ran == 0 and report.kept > 0 and report.copies > 0
+    assert (grading / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_run_that_lost_half_its_results_goes_on_where_it_was(graded, tmp_path: Path) -> None:
+    submitted, grading, _ = graded
+    copy = tmp_path / "grading"
+    shutil.copytree(grading, copy)
+    stored = sorted((copy / "cache" / "graded").iterdir())
+    for path in stored[::6]:
+        path.unlink()
+    stored[1].write_text("{half a li")
+    for name in ("results.jsonl", "grades.csv"):
+        (copy / name).unlink()
+    report = grade(ROOT, submitted, copy, jobs=2, limits=Limits(cell=6.0))
+    assert report.ran == len(stored[::6]) + 1
+    assert (copy / "results.jsonl").read_bytes() == (grading / "results.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_seed_and_the_references_answers_are_for_the_graders_eyes_alone(graded) -> None:
+    _, grading, _ = graded
+    assert stat.S_IMODE((grading / "seed").stat().st_mode) == 0o600
+    assert stat.S_IMODE((grading / "cache").stat().st_mode) == 0o700
+
+
+def test_two_runs_draw_two_secret_seeds(tmp_path: Path) -> None:
+    from autograder.grade import _kept_seed
+
+    one, two = _kept_seed(tmp_path, None), _kept_seed(tmp_path, None)
+    assert one == two
+    (tmp_path / "other").mkdir()
+    assert _kept_seed(tmp_path / "other", None) != one
+
+
+def test_a_copys_name_is_taken_where_the_notebook_itself_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "ada" / "transformer-week2"
+    folder.mkdir(parents=True)
+    (folder / "Copy of scaled_dot_product_attention.ipynb").write_text("{}")
+    (folder / "multi_head_attention (1).ipynb").write_text("{}")
+    (folder / "notes.ipynb").write_text("{}")
+    found = {item.notebook: item for item in collect(tmp_path, WEEK2)}
+    assert found["scaled_dot_product_attention"].path.name.startswith("Copy of")
+    assert found["multi_head_attention"].path.name == "multi_head_attention (1).ipynb" and found["multi_head_attention"].flags
+    (folder / "multi_head_attention (1).ipynb").unlink()
+    assert {item.notebook: item.path for item in collect(tmp_path, WEEK2)}["multi_head_attention"] is None
+
+
+@pytest.mark.parametrize("make", ["nothing", "empty", "a file"])
+def test_where_there_is_nothing_to_grade_one_line_says_what_is_expected(tmp_path: Path, make: str) -> None:
+    path = tmp_path / "submitted"
+    if make == "empty":
+        path.mkdir()
+    elif make == "a file":
+        path.write_text("")
+    with pytest.raises(GradingError, match=r"<student>/<assignment>/<notebook>\.ipynb") as error:
+        collect(path, WEEK2)
+    assert "\n" not in str(error.value)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "autograder.cli", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("grade", "no-such-folder"), "is no folder"),
+        (("grade", "tests", "--assignment", "no-such-week"), "there is no assignment 'no-such-week'"),
+        (("build", "no-such-week"), "there is no assignment"),
+        (("audit", "no-such-week"), "there is no assignment"),
+        (("run", "no-such-week"), "there is no assignment"),
+        (("progress", "no-such-folder"), "is no folder"),
+        (("grade", "tests", "--scheduler", "tcp://127.0.0.1:1"), "no scheduler answers"),
+    ],
+)
+def test_bad_usage_exits_2_with_one_line(arguments: tuple[str, ...], says: str) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2 and says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_progress_reads_a_folder_of_notebooks() -> None:
+    done = command("progress", "notebooks", "--json")
+    rows = json.loads(done.stdout)
+    assert {row["notebook"] for row in rows} == {notebook.name for notebook in NOTEBOOKS}
+    assert all(row["passed"] == 0 and row["next"] for row in rows)
