@@ -22,8 +22,8 @@
 # **Week 2 of the roadmap, steps 1 and 2.**
 #
 # 1. Watch [Attention Is All You Need – Yannic Kilcher](https://www.youtube.com/watch?v=iDulhoQ2pro) (about 32 min).
-# 2. Read sections 3 and 5 of [the paper](https://arxiv.org/pdf/1706.03762). Break down scaled dot-product attention and multi-head attention
-#    mathematically in your notes: write the shape of every matrix under it.
+# 2. Read sections 3 and 5 of [the paper](https://arxiv.org/pdf/1706.03762). Break down scaled dot-product attention
+#    and multi-head attention mathematically in your notes: write the shape of every matrix under it.
 # 3. Implement scaled dot-product attention in PyTorch from scratch: this notebook.
 #
 # Step 3 of the roadmap, multi-head attention, is the next notebook.
@@ -49,9 +49,10 @@ DATA_DIR = ""
 # %% [markdown]
 # ## A look-up that is allowed to hesitate
 #
-# A Python dictionary compares a query with every key and returns the value of the one key that is equal. Attention compares a query with every key
-# and returns a weighted average of all the values, where a key that is more similar to the query weighs more. An average can be differentiated, so what to
-# look for (queries), how to be found (keys) and what to hand over (values) can all be learned.
+# A Python dictionary compares a query with every key and returns the value of the one key that is equal. Attention
+# compares a query with every key and returns a weighted average of all the values, where a key that is more similar
+# to the query weighs more. An average can be differentiated, so what to look for (queries), how to be found (keys)
+# and what to hand over (values) can all be learned.
 #
 # | symbol | shape | holds, row by row |
 # | --- | --- | --- |
@@ -59,21 +60,24 @@ DATA_DIR = ""
 # | $K$ | $L_k \times d_k$ | a key: how this position is found |
 # | $V$ | $L_k \times d_v$ | a value: what this position hands over |
 #
-# There are as many keys as values, since they come in pairs. There may be more or fewer queries, and $d_v$ need not be $d_k$. Keep these letters apart in your
-# head: most mistakes below compute something of the right shape along the wrong one.
+# There are as many keys as values, since they come in pairs. There may be more or fewer queries, and $d_v$ need not
+# be $d_k$. Keep these letters apart in your head: most mistakes below compute something of the right shape along the
+# wrong one.
 
 # %% [markdown]
 # ## Where $\sqrt{d_k}$ comes from
 #
-# Similarity is the dot product $q \cdot k = \sum_{i=1}^{d_k} q_i k_i$. Footnote 4 of the paper does the arithmetic: if all components are independent with mean 0
-# and variance 1, each product $q_i k_i$ has mean 0 and variance 1, and the sum of $d_k$ of them has variance $d_k$. So the scores' standard deviation
-# is $\sqrt{d_k}$: the wider the vectors, the larger the scores, though nothing became more similar.
+# Similarity is the dot product $q \cdot k = \sum_{i=1}^{d_k} q_i k_i$. Footnote 4 of the paper does the arithmetic:
+# if all components are independent with mean 0 and variance 1, each product $q_i k_i$ has mean 0 and variance 1, and
+# the sum of $d_k$ of them has variance $d_k$. So the scores' standard deviation is $\sqrt{d_k}$: the wider the
+# vectors, the larger the scores, though nothing became more similar.
 #
 # Large scores are a problem because of the softmax. With weights $p = \mathrm{softmax}(s)$,
 #
 # $$\frac{\partial p_i}{\partial s_j} = p_i\,(\delta_{ij} - p_j),$$
 #
-# which is 0 for all $i, j$ as soon as one $p_i$ is 1. Below we draw random queries and 16 random keys and measure both.
+# which is 0 for all $i, j$ as soon as one $p_i$ is 1. Below we draw random queries and 16 random keys and measure
+# both.
 
 # %% tags=["picture"]
 generator = torch.Generator().manual_seed(SEED)
@@ -90,25 +94,29 @@ for d_k in widths:
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 left.plot(widths, [math.sqrt(d) for d in widths], color=GREY, linestyle="--", label=r"$\sqrt{d_k}$")
-for name, label, colour, marker in (("raw", r"$q \cdot k$", ORANGE, "o"), ("scaled", r"$q \cdot k\,/\sqrt{d_k}$", BLUE, "s")):
+styles = {"raw": (r"$q \cdot k$", ORANGE, "o"), "scaled": (r"$q \cdot k\,/\sqrt{d_k}$", BLUE, "s")}
+for name, (label, colour, marker) in styles.items():
     left.plot(widths, spread[name], marker, color=colour, label=label)
     right.plot(widths, slope[name], marker + "-", color=colour, label=label)
-left.set(xscale="log", yscale="log", title="How large the scores are", xlabel=r"width of queries and keys, $d_k$", ylabel="standard deviation")
-right.set(xscale="log", ylim=(0, None), title="How much the weights still respond", xlabel=r"width of queries and keys, $d_k$",
-          ylabel=r"mean $\|\partial p/\partial s\|$ (Frobenius)")  # fmt: skip
+left.set(title="How large the scores are", yscale="log", ylabel="standard deviation of the scores")
+left.set_yticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
+right.set(title="How much the weights still respond", ylim=(0, None), ylabel=r"mean $\|\partial p/\partial s\|$")
 for axis in (left, right):
+    axis.set(xscale="log", xlabel=r"width of queries and keys, $d_k$")
     axis.set_xticks(widths[1::2], [str(d) for d in widths[1::2]])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
 plt.show()
-print(f"at d_k = {widths[-1]}: scores spread {spread['raw'][-1]:.1f}, slope {slope['raw'][-1]:.3f}; "
-      f"divided by √d_k: spread {spread['scaled'][-1]:.2f}, slope {slope['scaled'][-1]:.3f}")  # fmt: skip
+for name, what in {"raw": "q·k", "scaled": "q·k / √d_k"}.items():
+    print(f"d_k = {widths[-1]}, {what:10}: spread of the scores {spread[name][-1]:5.2f}, slope {slope[name][-1]:.3f}")
 
 # %% [markdown]
-# **What to see.** Left: the raw scores lie on the dashed line $\sqrt{d_k}$; divided by it they stay at 1 for every width. Right: with raw scores the slope of
-# the softmax falls towards 0 as $d_k$ grows, and with it whatever gradient descent could learn. The scaled scores keep the same slope at every width.
+# **What to see.** Left: the raw scores lie on the dashed line $\sqrt{d_k}$; divided by it they stay at 1 for every
+# width. Right: the slope of the softmax, as the Frobenius norm of $\partial p/\partial s$. With raw scores it falls
+# towards 0 once $d_k$ is larger than about 8, and with it whatever gradient descent could learn. With scaled scores it
+# is the same at every width.
 
 # %% [markdown]
 # ## Exercise 1 · `scaled_dot_product_attention`
@@ -124,10 +132,13 @@ print(f"at d_k = {widths[-1]}: scores spread {spread['raw'][-1]:.1f}, slope {slo
 # | a query with nothing to attend to | nothing | zero weights, a zero output, finite gradients | a softmax over $-\infty$ alone is 0/0 = NaN, and one NaN spreads to every parameter |
 # | result | the output | the output and the weights | we want to look at the weights |
 #
-# The mask takes part *before* the softmax, so the weights of what remains add up to 1. The last two points of this exercise are partial credit: one is for queries
-# with nothing to attend to, one for half precision, where numbers end at 65,504.
+# The mask takes part *before* the softmax, so the weights of what remains add up to 1. The last two points of this
+# exercise are partial credit: one is for queries with nothing to attend to, one for half precision, where numbers end
+# at 65,504.
 #
-# Stuck? `hint("scaled_dot_product_attention")` gives a nudge; call it again for the paper's sentence, and a third time for the approach in words.
+# Stuck? `hint("scaled_dot_product_attention")` gives a nudge; call it again for the paper's sentence, and a third
+# time for the approach in words.
+
 
 # %% tags=["export"]
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -137,17 +148,19 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
         q: queries, (…, Lq, d_k).
         k: keys, (…, Lk, d_k).
         v: values, (…, Lk, d_v).
-        mask: boolean, broadcastable to (…, Lq, Lk); True where the query may attend to the key. None: it may attend to every key.
+        mask: boolean, broadcastable to (…, Lq, Lk); True where a query may attend to a key.
+            None: every query may attend to every key.
 
-    Returns: the output (…, Lq, d_v) and the weights (…, Lq, Lk), both in the dtype of the inputs. A query that may attend to no key has
-        weights and output 0. The inputs are not changed.
+    Returns: the output (…, Lq, d_v) and the weights (…, Lq, Lk), both in the dtype of the inputs.
+        A query that may attend to no key has weights and output 0. The inputs are not changed.
 
-    May not call F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward or nn.Transformer*.
+    May not call F.scaled_dot_product_attention, F.multi_head_attention_forward,
+        nn.MultiheadAttention or nn.Transformer*.
     """
     ### BEGIN SOLUTION
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (…, Lq, Lk)
     if mask is not None:
-        # the most negative finite number instead of −∞: a row of nothing else has a softmax, and gradients, without NaN
+        # the lowest finite number instead of −∞: a row of nothing else then has a softmax, and gradients, without NaN
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1)
     if mask is not None:
@@ -182,12 +195,14 @@ def _(case):
         return q, k, v
 
     attend("one query, three keys", *qkv(Lq=1, Lk=3, d_k=2, d_v=1))
-    attend("two queries, three keys, a mask", *qkv(Lq=2, Lk=3, d_k=2, d_v=1), torch.tensor([[True, False, True], [True, True, False]]))
+    mask = torch.tensor([[1, 0, 1], [1, 1, 0]]).bool()
+    attend("two queries, three keys, a mask", *qkv(Lq=2, Lk=3, d_k=2, d_v=1), mask)
     attend("a batch of three, no heads", *qkv(3, Lq=2, Lk=4, d_k=5, d_v=6))
     attend("batch and heads", *qkv(2, 3, Lq=4, Lk=5, d_k=8, d_v=6))
-    attend("causal mask (Lq, Lk), shared by batch and heads", *qkv(2, 3, Lq=4, Lk=4, d_k=5, d_v=6), torch.ones(4, 4).tril().bool())
-    padding = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]).bool()  # on the right of one sentence, on the left of the other
-    attend("padding mask (batch, 1, 1, Lk), another for each sentence", *qkv(2, 3, Lq=4, Lk=6, d_k=5, d_v=2), padding[:, None, None, :])
+    causal = torch.ones(4, 4).tril().bool()
+    attend("causal mask (Lq, Lk), shared by batch and heads", *qkv(2, 3, Lq=4, Lk=4, d_k=5, d_v=6), causal)
+    padding = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]).bool()[:, None, None, :]  # right and left
+    attend("padding mask (batch, 1, 1, Lk), another for each sentence", *qkv(2, 3, Lq=4, Lk=6, d_k=5, d_v=2), padding)
 
     q, k, v = [x.requires_grad_() for x in qkv(2, 3, Lq=4, Lk=5, d_k=3, d_v=2)]
     mask = case.boolean(4, 5)
@@ -198,22 +213,28 @@ def _(case):
     attend("scores of about 120: their exponential overflows", *keys_with_offset(120.0))
 
     with case.part("a query with nothing to attend to", points=1):
-        attend("the second query sees nothing", *qkv(Lq=2, Lk=3, d_k=2, d_v=1), torch.tensor([[True, False, True], [False, False, False]]))
-        padding = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]).bool()
+        blind = torch.tensor([[1, 0, 1], [0, 0, 0]]).bool()
+        attend("the second query sees nothing", *qkv(Lq=2, Lk=3, d_k=2, d_v=1), blind)
+        padding = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]).bool()[:, None, None, :]
         q, k, v = [x.requires_grad_() for x in qkv(3, 2, Lq=5, Lk=4, d_k=3, d_v=2)]
-        output, weights = attend("one sentence of three is all padding", q, k, v, padding[:, None, None, :])
-        nothing = {"output": float(output[1].abs().sum()), "weights": float(weights[1].abs().sum())}
+        output, weights = attend("one sentence of three is all padding", q, k, v, padding)
+        nothing = {"output": output[1].abs().sum().item(), "weights": weights[1].abs().sum().item()}
         case.record("its outputs and weights are exactly 0", nothing, exact=True, about="sum of the absolute")
         case.gradients("gradients are finite although a row is empty", output, q, k, v)
 
     with case.part("half precision", points=1):
+        mask = torch.ones(4, 5).tril().bool()
         halves = case.cast(torch.float16, *qkv(2, 3, Lq=4, Lk=5, d_k=6, d_v=2, scale=0.8))
         attend("float16", *halves)
         attend("float16 with a mask", *halves, mask)
-        attend("bfloat16 with a mask", *case.cast(torch.bfloat16, *qkv(3, 2, Lq=4, Lk=5, d_k=6, d_v=7, scale=0.8)), mask)
-        attend("float16, scores of about 14: their exponential overflows", *case.cast(torch.float16, *keys_with_offset(14.0)))
+        halves = case.cast(torch.bfloat16, *qkv(3, 2, Lq=4, Lk=5, d_k=6, d_v=7, scale=0.8))
+        attend("bfloat16 with a mask", *halves, mask)
+        halves = case.cast(torch.float16, *keys_with_offset(14.0))
+        attend("float16, scores of about 14: their exponential overflows", *halves)
     ### BEGIN HIDDEN TESTS
     attend("one key", *qkv(2, Lq=3, Lk=1, d_k=4, d_v=2))
+    words = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1]]).bool()
+    attend("padding mask (batch, 1, Lk), no heads", *qkv(3, Lq=2, Lk=4, d_k=6, d_v=5), words[:, None, :])
     attend("three leading dimensions", *qkv(2, 1, 3, Lq=5, Lk=2, d_k=7, d_v=4))
     attend("no leading dimensions, more keys than queries", *qkv(Lq=3, Lk=9, d_k=12, d_v=5))
     q, k, v = case.normal(3, 6, 2, 8), case.normal(3, 7, 2, 8), case.normal(3, 7, 2, 5)
@@ -231,12 +252,15 @@ def _(case):
     causal = torch.ones(6, 7).tril().bool()
     before, _ = attend("causal, fewer queries than keys", q, k, v, causal)
     after, _ = attend("causal, later keys changed", q, late, v, causal)
-    case.record("later keys do not change earlier outputs", float((after - before)[:, :, :4].abs().max()), at_most=1e-6, about="change")
+    change = (after - before)[:, :, :4].abs().max().item()
+    case.record("later keys do not change earlier outputs", change, at_most=1e-6, about="change")
     q, k, v = [x.requires_grad_() for x in qkv(2, Lq=5, Lk=3, d_k=4, d_v=6)]
     output, weights = attend("more queries than keys", q, k, v)
     case.gradients("gradients, no mask", output, q, k, v)
     attend("scores of about −120: their exponential is 0", *keys_with_offset(-120.0))
-    attend("float64, batch and heads", *case.cast(torch.float64, *qkv(2, 3, Lq=2, Lk=6, d_k=4, d_v=5)), case.boolean(6) | (torch.arange(6) == 2).to(case.device))
+    mask = case.boolean(6)
+    mask[2] = True
+    attend("float64, batch and heads", *case.cast(torch.float64, *qkv(2, 3, Lq=2, Lk=6, d_k=4, d_v=5)), mask)
     with case.part("a query with nothing to attend to"):
         mask = case.boolean(2, 1, 4, 6, p=0.6)
         mask[0, 0, 1], mask[1, 0, 3] = False, False
@@ -246,21 +270,28 @@ def _(case):
         attend("no query sees anything", *qkv(2, Lq=3, Lk=2, d_k=4, d_v=5), torch.zeros(3, 2).bool())
     with case.part("half precision"):
         attend("bfloat16, no leading dimensions", *case.cast(torch.bfloat16, *qkv(Lq=3, Lk=4, d_k=8, d_v=2, scale=0.7)))
-        attend("float16, a mask for each sentence", *case.cast(torch.float16, *qkv(2, 3, Lq=4, Lk=6, d_k=8, d_v=5, scale=0.7)), mask | (torch.arange(6) == 0).to(case.device))
+        mask = case.boolean(2, 1, 4, 6)
+        mask[..., 0] = True
+        halves = case.cast(torch.float16, *qkv(2, 3, Lq=4, Lk=6, d_k=8, d_v=5, scale=0.7))
+        attend("float16, a mask for each sentence", *halves, mask)
     ### END HIDDEN TESTS
 
 
 # %% tags=["misconceptions"]
-from autograder import alternative, hints, misconceptions, mistake
+from autograder import alternative, equivalents, hints, misconceptions, mistake
 
 hints(
     "scaled_dot_product_attention",
-    "Write the shapes of $Q$, $K$ and the scores on paper. Which two axes of K have to change places, whatever stands in front of them? "
+    "Write the shapes of $Q$, $K$ and the scores on paper. Which two axes of K have to change places, whatever "
+    "stands in front of them? "
     "And along which axis must the weights add up to 1, so that each query has its own average?",
-    "Equation 1 for the order of the steps; section 3.2.3 for the mask: it acts on “the input of the softmax”, not on its result. "
+    "Equation 1 for the order of the steps; section 3.2.3 for the mask: it acts on “the input of the softmax”, not "
+    "on its result. "
     "The paper does not say what to do with a row in which every score is masked.",
-    "Multiply queries with keys transposed in their last two axes and divide by the root of the queries' last dimension. Replace scores "
-    "that are not allowed by a number so low, in this dtype, that its exponential is 0. Take the softmax over the keys. A row with nothing allowed is "
+    "Multiply queries with keys transposed in their last two axes and divide by the root of the queries' last "
+    "dimension. Replace scores "
+    "that are not allowed by a number so low, in this dtype, that its exponential is 0. Take the softmax over the "
+    "keys. A row with nothing allowed is "
     "still not 0 now (or is NaN): set what is not allowed to 0 once more, then average the values.",
 )
 misconceptions(
@@ -273,27 +304,32 @@ misconceptions(
     mistake(
         "divides by d_k",
         ("math.sqrt(q.size(-1))", "q.size(-1)"),
-        says="The scores are divided by d_k; equation 1 divides by √d_k, the standard deviation of a dot product of d_k terms.",
+        says="The scores are divided by d_k; equation 1 divides by √d_k, the standard deviation of a dot product of "
+        "d_k terms.",
     ),
     mistake(
         "divides by √d_v",
         ("q.size(-1)", "v.size(-1)"),
-        says="The scores are divided by √d_v, the width of the values; equation 1 takes d_k, the width of queries and keys.",
+        says="The scores are divided by √d_v, the width of the values; equation 1 takes d_k, the width of queries "
+        "and keys.",
     ),
     mistake(
         "divides by √Lk",
         ("q.size(-1)", "k.size(-2)"),
-        says="The scores are divided by the root of the number of keys; the dot product sums over d_k components, so √d_k is the scale.",
+        says="The scores are divided by the root of the number of keys; the dot product sums over d_k components, "
+        "so √d_k is the scale.",
     ),
     mistake(
         "divides by √Lq",
         ("q.size(-1)", "q.size(-2)"),
-        says="The scores are divided by the root of the number of queries; the dot product sums over d_k components, so √d_k is the scale.",
+        says="The scores are divided by the root of the number of queries; the dot product sums over d_k "
+        "components, so √d_k is the scale.",
     ),
     mistake(
         "divides by √d_model",
         ("q.size(-1)", "(q.size(-1) * (q.size(-3) if q.dim() == 4 else 1))"),
-        says="With heads, the scores are divided by √d_model = √(h·d_k); equation 1 divides by √d_k, the width of one head.",
+        says="With heads, the scores are divided by √d_model = √(h·d_k); equation 1 divides by √d_k, the width of "
+        "one head.",
     ),
     mistake(
         "multiplies by √d_k",
@@ -304,22 +340,26 @@ misconceptions(
         "scales after the softmax",
         (" / math.sqrt(q.size(-1))", ""),
         ("torch.softmax(scores, dim=-1)", "torch.softmax(scores, dim=-1) / math.sqrt(q.size(-1))"),
-        says="The weights are divided by √d_k after the softmax, so they no longer add up to 1; equation 1 divides the scores before it.",
+        says="The weights are divided by √d_k after the softmax, so they no longer add up to 1; equation 1 divides "
+        "the scores before it.",
     ),
     mistake(
         "softmax over the queries",
         ("dim=-1", "dim=-2"),
-        says="The softmax runs over the queries (dim −2): the weights of a key add up to 1. Each query's weights over the keys (dim −1) must.",
+        says="The softmax runs over the queries (dim −2): the weights of a key add up to 1. Each query's weights "
+        "over the keys (dim −1) must.",
     ),
     mistake(
         "softmax over dimension 1",
         ("dim=-1", "dim=1"),
-        says="The softmax runs over dimension 1, which is the heads once there is a batch and a head axis; it belongs on the last axis, the keys.",
+        says="The softmax runs over dimension 1, which is the heads once there is a batch and a head axis; it "
+        "belongs on the last axis, the keys.",
     ),
     mistake(
         "softmax over dimension 0",
         ("dim=-1", "dim=0"),
-        says="The softmax runs over the first dimension, so sentences of a batch compete with each other; it belongs on the last axis, the keys.",
+        says="The softmax runs over the first dimension, so sentences of a batch compete with each other; it "
+        "belongs on the last axis, the keys.",
     ),
     mistake(
         "one softmax for the whole matrix",
@@ -327,15 +367,29 @@ misconceptions(
         says="One softmax is taken over all scores of the matrix together; every query needs its own, over its keys.",
     ),
     mistake(
+        "logarithms of weights",
+        ("torch.softmax", "torch.log_softmax"),
+        says="The logarithm of the softmax is used as weights; equation 1 takes the softmax itself, whose values "
+        "are positive and add up to 1.",
+    ),
+    mistake(
         "no softmax",
         ("torch.softmax(scores, dim=-1)", "scores"),
-        says="The scores themselves are used as weights; equation 1 takes their softmax, so that they are positive and add up to 1.",
+        says="The scores themselves are used as weights; equation 1 takes their softmax, so that they are positive "
+        "and add up to 1.",
     ),
     mistake(
         "mask inverted",
         ("scores.masked_fill(~mask,", "scores.masked_fill(mask,"),
         ("weights.masked_fill(~mask,", "weights.masked_fill(mask,"),
-        says="The mask is read the wrong way round: True means that the query may attend to the key, and your code hides those keys.",
+        says="The mask is read the wrong way round: True means that the query may attend to the key, and your code "
+        "hides those keys.",
+    ),
+    mistake(
+        "mask inverted in the softmax",
+        ("scores.masked_fill(~mask,", "scores.masked_fill(mask,"),
+        says="The scores of the keys that may be attended to are hidden, and the others take part in the softmax: "
+        "True means that the query may attend.",
     ),
     mistake(
         "mask ignored",
@@ -346,70 +400,89 @@ misconceptions(
     mistake(
         "mask after the softmax",
         ("scores.masked_fill(~mask, torch.finfo(scores.dtype).min)", "scores"),
-        says="The mask acts after the softmax, so hidden keys still take their share and the remaining weights add up to less than 1. "
+        says="The mask acts after the softmax, so hidden keys still take their share and the remaining weights add "
+        "up to less than 1. "
         "Section 3.2.3 masks the input of the softmax.",
     ),
     mistake(
         "mask fill near 0",
         ("torch.finfo(scores.dtype).min", "-1e-9"),
         ("weights.masked_fill(~mask, 0.0)", "weights"),
-        says="Hidden scores are set to a number near 0 (perhaps −1e−9 for −1e9), and exp(0) = 1 is a good deal of weight. The paper sets them to −∞.",
+        says="Hidden scores are set to a number near 0 (perhaps −1e−9 for −1e9), and exp(0) = 1 is a good deal of "
+        "weight. The paper sets them to −∞.",
     ),
     mistake(
         "mask added as a number",
         ("scores.masked_fill(~mask, torch.finfo(scores.dtype).min)", "scores + mask"),
         ("weights.masked_fill(~mask, 0.0)", "weights"),
-        says="The boolean mask is added to the scores, so allowed keys gain 1 and hidden ones lose nothing; hidden scores must become −∞.",
+        says="The boolean mask is added to the scores, so allowed keys gain 1 and hidden ones lose nothing; hidden "
+        "scores must become −∞.",
     ),
     mistake(
         "one mask for the whole batch",
-        ("    if mask is not None:\n        # the", "    if mask is not None:\n        mask = mask[:1] if mask.dim() == 4 else mask\n        # the"),
+        (
+            "    if mask is not None:\n        # the",
+            "    if mask is not None:\n        mask = mask[:1] if mask.dim() == 4 else mask\n        # the",
+        ),
         says="The first sentence's mask is used for the whole batch; each sentence has its own.",
     ),
     mistake(
         "−1e9 in float16",
         ("torch.finfo(scores.dtype).min", "-1e9"),
-        says="Hidden scores are filled with −1e9, which float16 cannot hold: its numbers end at −65,504. Ask the dtype for its lowest number, or use −∞.",
+        says="Hidden scores are filled with −1e9, which float16 cannot hold: its numbers end at −65,504. Ask the "
+        "dtype for its lowest number, or use −∞.",
     ),
     mistake(
         "an empty row becomes an average",
         ("weights.masked_fill(~mask, 0.0)", "weights"),
-        says="Where a query may attend to nothing, every score is equally low and the softmax gives each key the same weight. Those weights must be 0.",
+        says="Where a query may attend to nothing, every score is equally low and the softmax gives each key the "
+        "same weight. Those weights must be 0.",
     ),
     mistake(
         "−1e9 and an average for an empty row",
         ("torch.finfo(scores.dtype).min", "-1e9"),
         ("weights.masked_fill(~mask, 0.0)", "weights"),
-        says="Hidden scores are filled with −1e9. A row of nothing else has a uniform softmax where zeros are wanted, and float16 cannot hold −1e9 at all.",
+        says="Hidden scores are filled with −1e9. A row of nothing else has a uniform softmax where zeros are "
+        "wanted, and float16 cannot hold −1e9 at all.",
     ),
     mistake(
         "an empty row becomes NaN",
         ("torch.finfo(scores.dtype).min", "-math.inf"),
         ("weights.masked_fill(~mask, 0.0)", "weights"),
-        says="Where a query may attend to nothing, the softmax of −∞ alone is 0/0 = NaN, which then spreads through the whole network. Those weights must be 0.",
+        says="Where a query may attend to nothing, the softmax of −∞ alone is 0/0 = NaN, which then spreads through "
+        "the whole network. Those weights must be 0.",
     ),
     mistake(
         "an empty row has NaN gradients",
-        ("scores.masked_fill(~mask, torch.finfo(scores.dtype).min)", "scores + torch.zeros_like(scores).masked_fill(~mask, -math.inf)"),
+        (
+            "scores.masked_fill(~mask, torch.finfo(scores.dtype).min)",
+            "scores + torch.zeros_like(scores).masked_fill(~mask, -math.inf)",
+        ),
         ("weights.masked_fill(~mask, 0.0)", "weights.nan_to_num(0.0)"),
-        says="The NaN of an empty row are replaced in the output, but come back in the gradients: the softmax's backward pass multiplies by them, and "
-        "adding −∞ lets them through to every query and key. Keep them from arising, or cut the masked scores off with masked_fill or where.",
+        says="The NaN of an empty row are replaced in the output, but come back in the gradients: the softmax's "
+        "backward pass multiplies by them, and "
+        "adding −∞ lets them through to every query and key. Keep them from arising, or cut the masked scores off "
+        "with masked_fill or where.",
     ),
     mistake(
         "empty row: output 0, weights not",
-        ("        weights = weights.masked_fill(~mask, 0.0)  # only changes rows with nothing to attend to\n    return weights @ v, weights",
-         "        return (weights * mask) @ v, weights\n    return weights @ v, weights"),  # fmt: skip
+        (
+            "        weights = weights.masked_fill(~mask, 0.0)  # only changes rows with nothing to attend to\n    return weights @ v, weights",
+            "        return (weights * mask) @ v, weights\n    return weights @ v, weights",
+        ),
         says="For a query with nothing to attend to the output is 0, but the weights returned beside it are not.",
     ),
     mistake(
         "empty row: weights 0, output not",
         ("return weights @ v, weights", "return torch.softmax(scores, dim=-1) @ v, weights"),
-        says="For a query with nothing to attend to the weights returned are 0, but the output was computed from others.",
+        says="For a query with nothing to attend to the weights returned are 0, but the output was computed from "
+        "others.",
     ),
     mistake(
         "K reshaped, not transposed",
         ("k.transpose(-2, -1)", "k.reshape(*k.shape[:-2], k.size(-1), k.size(-2))"),
-        says="K is reshaped to (d_k, Lk), which has the right shape and the wrong numbers: a reshape keeps the order of the elements, a transpose swaps the axes.",
+        says="K is reshaped to (d_k, Lk), which has the right shape and the wrong numbers: a reshape keeps the "
+        "order of the elements, a transpose swaps the axes.",
     ),
     mistake(
         "weights times K",
@@ -418,36 +491,50 @@ misconceptions(
     ),
     mistake(
         "cosine similarity",
-        ("q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))", "torch.cosine_similarity(q.unsqueeze(-2), k.unsqueeze(-3), dim=-1)"),
-        says="Queries and keys are normalised to length 1 first; equation 1 compares them by their dot product, whose size counts.",
+        (
+            "q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))",
+            "torch.cosine_similarity(q.unsqueeze(-2), k.unsqueeze(-3), dim=-1)",
+        ),
+        says="Queries and keys are normalised to length 1 first; equation 1 compares them by their dot product, "
+        "whose size counts.",
     ),
     mistake(
         "softmax without subtracting the maximum",
         ("torch.softmax(scores, dim=-1)", "scores.exp() / scores.exp().sum(-1, keepdim=True)"),
-        says="The exponential of large scores overflows (or all of a row's underflow) and inf/inf is NaN. Subtract the row's maximum first; the softmax does not change.",
+        says="The exponential of large scores overflows (or all of a row's underflow) and inf/inf is NaN. Subtract "
+        "the row's maximum first; the softmax does not change.",
     ),
     mistake(
         "a query changed in place",
-        ("scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))", "q /= math.sqrt(q.size(-1))\n    scores = q @ k.transpose(-2, -1)"),
+        (
+            "scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))",
+            "q /= math.sqrt(q.size(-1))\n    scores = q @ k.transpose(-2, -1)",
+        ),
         says="The queries are scaled in place (`/=`), which changes the caller's tensor. Compute a new one.",
     ),
     mistake(
         "the mask changed in place",
-        ("    if mask is not None:\n        # the", "    if mask is not None:\n        mask.logical_not_()\n        # the"),
+        (
+            "    if mask is not None:\n        # the",
+            "    if mask is not None:\n        mask.logical_not_()\n        # the",
+        ),
         ("scores.masked_fill(~mask,", "scores.masked_fill(mask,"),
         ("weights.masked_fill(~mask,", "weights.masked_fill(mask,"),
-        says="The mask is inverted in place, so the caller's mask means the opposite after the call. Compute a new one.",
+        says="The mask is inverted in place, so the caller's mask means the opposite after the call. Compute a new "
+        "one.",
     ),
     mistake(
         "everything becomes float32",
         ("    scores = q", "    q, k, v = q.float(), k.float(), v.float()\n    scores = q"),
-        says="The result is float32 whatever came in; the dtype of the inputs must be kept, or the next layer cannot multiply.",
+        says="The result is float32 whatever came in; the dtype of the inputs must be kept, or the next layer "
+        "cannot multiply.",
     ),
     mistake(
         "weights stay float32",
         ("torch.softmax(scores, dim=-1)", "torch.softmax(scores.float(), dim=-1)"),
         ("return weights @ v, weights", "return weights.to(v.dtype) @ v, weights"),
-        says="The softmax in float32 is a good idea, but the weights returned have to go back to the dtype of the inputs.",
+        says="The softmax in float32 is a good idea, but the weights returned have to go back to the dtype of the "
+        "inputs.",
     ),
     mistake(
         "weights before output",
@@ -459,6 +546,13 @@ misconceptions(
         ("return weights @ v, weights", "return weights @ v"),
         says="Only the output is returned; the weights are wanted beside it.",
     ),
+)
+equivalents(
+    "scaled_dot_product_attention",
+    {
+        "variable: `scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))` → "
+        "`scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))`": "queries and keys have the same width d_k",
+    },
 )
 
 
@@ -548,8 +642,8 @@ def scaled_dot_product_attention(q, k, v, mask=None):
 # %% [markdown]
 # ### Try it: agreement with PyTorch
 #
-# PyTorch has the same function, with the same meaning of a boolean mask. It may choose among several ways to compute it and never builds the weights where it need
-# not, which is why you cannot look at them there.
+# PyTorch has the same function, with the same meaning of a boolean mask. It may choose among several ways to compute
+# it and never builds the weights where it need not, which is why you cannot look at them there.
 
 # %% tags=["picture"]
 torch.manual_seed(SEED)
@@ -567,9 +661,11 @@ print(f"{'the empty row':>25}: {ours[1, 0, 3, :4].tolist()} …")
 #
 # *Difficulty ●○○ · 5 minutes · 1 point*
 #
-# A decoder is trained on whole sentences, yet must predict each word from earlier ones only. Section 3.2.3: "We need to prevent leftward information flow in
-# the decoder to preserve the auto-regressive property." So position $i$ may attend to positions $j \le i$, itself included: its input is already the
-# sentence *shifted right* by one (section 3.1), and the word to be predicted stands one place further on.
+# A decoder is trained on whole sentences, yet must predict each word from earlier ones only. Section 3.2.3: "We need
+# to prevent leftward information flow in the decoder to preserve the auto-regressive property." So position $i$ may
+# attend to positions $j \le i$, itself included: its input is already the sentence *shifted right* by one (section
+# 3.1), and the word to be predicted stands one place further on.
+
 
 # %% tags=["export"]
 def causal_mask(n: int) -> Tensor:
@@ -599,21 +695,26 @@ def _(case):
 # %% tags=["misconceptions"]
 hints(
     "causal_mask",
-    "Draw the 3×3 table with queries as rows and keys as columns and tick what may be seen. What shape do the ticks have?",
-    "Section 3.2.3, third point: positions may attend “to all positions in the decoder up to and including that position”.",
-    "Start from a boolean square of ones and keep the part on and below the diagonal, or compare a column of row numbers with a row of column numbers.",
+    "Draw the 3×3 table with queries as rows and keys as columns and tick what may be seen. What shape do the ticks "
+    "have?",
+    "Section 3.2.3, third point: positions may attend “to all positions in the decoder up to and including that "
+    "position”.",
+    "Start from a boolean square of ones and keep the part on and below the diagonal, or compare a column of row "
+    "numbers with a row of column numbers.",
 )
 misconceptions(
     "causal_mask",
     mistake(
         "diagonal excluded",
         (".tril()", ".tril(-1)"),
-        says="A position may not see itself, and the first position sees nothing at all. Section 3.2.3 allows positions up to and including the position itself.",
+        says="A position may not see itself, and the first position sees nothing at all. Section 3.2.3 allows "
+        "positions up to and including the position itself.",
     ),
     mistake(
         "looks ahead",
         (".tril()", ".triu()"),
-        says="The triangle points the other way: each position sees itself and the future. Rows are queries, columns are keys.",
+        says="The triangle points the other way: each position sees itself and the future. Rows are queries, "
+        "columns are keys.",
     ),
     mistake(
         "True where hidden",
@@ -638,7 +739,13 @@ misconceptions(
     mistake(
         "an additive mask",
         ("torch.ones(n, n, dtype=torch.bool).tril()", "torch.full((n, n), -math.inf).triu(1)"),
-        says="This mask is one to be added to scores, 0 and −∞, as nn.Transformer uses; ours is boolean with True where a query may attend.",
+        says="This mask is one to be added to scores, 0 and −∞, as nn.Transformer uses; ours is boolean with True "
+        "where a query may attend.",
+    ),
+    mistake(
+        "everything hidden",
+        ("torch.ones", "torch.zeros"),
+        says="Nothing may be attended to at all: every entry is False.",
     ),
     mistake(
         "nothing hidden",
@@ -697,12 +804,14 @@ def causal_mask(n):
 #
 # *Difficulty ●○○ · 5 minutes · 1 point*
 #
-# Sentences of one batch have different lengths; the shorter ones are filled up with a token of no meaning. No query may attend to it. The mask of a batch is
-# $(B, 1, L)$: a row of keys for each sentence, and an axis of length 1 that broadcasts over that sentence's queries.
+# Sentences of one batch have different lengths; the shorter ones are filled up with a token of no meaning. No query
+# may attend to it. The mask of a batch is $(B, 1, L)$: a row of keys for each sentence, and an axis of length 1 that
+# broadcasts over that sentence's queries.
 #
 # | the paper says | this code does | why |
 # | --- | --- | --- |
 # | nothing about padding (sentences were batched by similar length, section 5.1) | hides padding as a *key*; a padded position still asks as a *query* | its output is never used: the loss skips it and nobody attends to it |
+
 
 # %% tags=["export"]
 def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
@@ -722,16 +831,18 @@ def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
 # %%
 @check("padding_mask", points=1)
 def _(case):
-    tokens = torch.tensor([[5, 7, 0, 0], [4, 0, 0, 0], [3, 1, 6, 2]], device=case.device)
-    case.call("padding on the right, pad_id 0", padding_mask, tokens, 0)
-    case.call("padding on the left, pad_id 1", padding_mask, torch.tensor([[1, 1, 8], [1, 0, 5]], device=case.device), 1)
+    def tokens(*sentences):
+        return torch.tensor(sentences, device=case.device)
+
+    case.call("padding on the right, pad_id 0", padding_mask, tokens([5, 7, 0, 0], [4, 0, 0, 0], [3, 1, 6, 2]), 0)
+    case.call("padding on the left, pad_id 1", padding_mask, tokens([1, 1, 8], [1, 0, 5]), 1)
     case.call("the padding token has the highest number", padding_mask, case.integers(0, 4, 3, 6), 3)
-    case.call("a sentence of nothing but padding", padding_mask, torch.tensor([[2, 2, 2], [3, 2, 2]], device=case.device), 2)
+    case.call("a sentence of nothing but padding", padding_mask, tokens([2, 2, 2], [3, 2, 2]), 2)
     ### BEGIN HIDDEN TESTS
     case.call("no padding", padding_mask, case.integers(1, 9, 2, 5), 0)
     case.call("one sentence of one word", padding_mask, case.integers(3, 4, 1, 1), 0)
     case.call("as many sentences as positions", padding_mask, case.integers(0, 3, 4, 4), 2)
-    case.call("padding on both sides", padding_mask, torch.tensor([[9, 9, 4, 0, 9], [9, 3, 9, 9, 9]], device=case.device), 9)
+    case.call("padding on both sides", padding_mask, tokens([9, 9, 4, 0, 9], [9, 3, 9, 9, 9]), 9)
     case.call("int32 tokens", padding_mask, case.integers(0, 3, 5, 7).int(), 1)
     case.call("a negative pad_id", padding_mask, case.integers(-1, 3, 3, 8), -1)
     case.call("tokens that are not contiguous", padding_mask, case.integers(0, 3, 6, 4).T, 0)
@@ -742,7 +853,8 @@ def _(case):
 hints(
     "padding_mask",
     "What is True for a word and False for padding? One comparison answers it for the whole batch.",
-    "The scores are (B, Lq, Lk). The mask knows the sentence and the key but not the query: think of which of the three axes it lacks.",
+    "The scores are (B, Lq, Lk). The mask knows the sentence and the key but not the query: think of which of the "
+    "three axes it lacks.",
     "Compare the tokens with pad_id for inequality, then insert an axis of length 1 between batch and length.",
 )
 misconceptions(
@@ -750,12 +862,14 @@ misconceptions(
     mistake(
         "no axis for the queries",
         (".unsqueeze(1)", ""),
-        says="The mask is (B, L). Against scores (B, Lq, Lk) its batch axis would be taken for the queries; (B, 1, L) keeps them apart.",
+        says="The mask is (B, L). Against scores (B, Lq, Lk) its batch axis would be taken for the queries; (B, 1, "
+        "L) keeps them apart.",
     ),
     mistake(
         "the new axis at the end",
         ("unsqueeze(1)", "unsqueeze(-1)"),
-        says="The mask is (B, L, 1), which hides padded queries and lets every query see padded keys. The keys are the last axis: (B, 1, L).",
+        says="The mask is (B, L, 1), which hides padded queries and lets every query see padded keys. The keys are "
+        "the last axis: (B, 1, L).",
     ),
     mistake(
         "the new axis in front",
@@ -765,12 +879,14 @@ misconceptions(
     mistake(
         "an axis for the heads as well",
         (".unsqueeze(1)", "[:, None, None, :]"),
-        says="The mask is (B, 1, 1, L). Multi-head attention adds the axis for its heads itself; here (B, 1, L) is wanted.",
+        says="The mask is (B, 1, 1, L). Multi-head attention adds the axis for its heads itself; here (B, 1, L) is "
+        "wanted.",
     ),
     mistake(
         "expanded to (B, L, L)",
         (".unsqueeze(1)", ".unsqueeze(1).expand(-1, tokens.size(1), -1)"),
-        says="The mask is repeated for every query of the same sentence, (B, L, L). In cross-attention there is another number of queries: leave the axis at 1.",
+        says="The mask is repeated for every query of the same sentence, (B, L, L). In cross-attention there is "
+        "another number of queries: leave the axis at 1.",
     ),
     mistake(
         "True for padding",
@@ -805,7 +921,8 @@ misconceptions(
     mistake(
         "padded queries hidden too",
         ("(tokens != pad_id).unsqueeze(1)", "(tokens != pad_id).unsqueeze(1) & (tokens != pad_id).unsqueeze(2)"),
-        says="Padded positions are hidden as queries as well, (B, L, L). That leaves them nothing to attend to, and does not fit cross-attention; hide keys only.",
+        says="Padded positions are hidden as queries as well, (B, L, L). That leaves them nothing to attend to, and "
+        "does not fit cross-attention; hide keys only.",
     ),
 )
 
@@ -848,17 +965,20 @@ def padding_mask(tokens, pad_id):
 #
 # *Difficulty ●○○ · 10 minutes · 1 point*
 #
-# The decoder needs both: a key may be attended to if it is not in the future **and** is not padding. A caller that has no mask of some kind passes `None`,
-# and may have none at all.
+# The decoder needs both: a key may be attended to if it is not in the future **and** is not padding. A caller that
+# has no mask of some kind passes `None`, and may have none at all.
+
 
 # %% tags=["export"]
 def combine_masks(*masks: Tensor | None) -> Tensor | None:
     """What all of the masks allow.
 
     Args:
-        masks: boolean masks that broadcast with each other, such as (L, L) and (B, 1, L); None counts as "no restriction".
+        masks: boolean masks that broadcast with each other, such as (L, L) and (B, 1, L).
+            None stands for "no restriction".
 
-    Returns: the boolean mask that is True where every mask is, in their broadcast shape; None if there is no mask. The masks are not changed.
+    Returns: the boolean mask that is True where every mask is, in their broadcast shape; None if
+        there is no mask. The masks are not changed.
     """
     ### BEGIN SOLUTION
     combined = None
@@ -872,8 +992,8 @@ def combine_masks(*masks: Tensor | None) -> Tensor | None:
 # %%
 @check("combine_masks", points=1)
 def _(case):
-    one, other = torch.tensor([[True, False], [True, True]], device=case.device), torch.tensor([[True, True], [False, True]], device=case.device)
-    case.call("two masks of one shape", combine_masks, one, other)
+    one = torch.tensor([[True, False], [True, True]], device=case.device)
+    case.call("two masks of one shape", combine_masks, one, one.T)
     case.call("no mask", combine_masks)
     case.call("nothing but None", combine_masks, None, None)
     case.call("None, then a mask", combine_masks, None, one)
@@ -882,13 +1002,16 @@ def _(case):
     padding, causal = case.boolean(2, 1, 4), torch.ones(4, 4, dtype=torch.bool, device=case.device).tril()
     case.call("(B, 1, L) and (L, L) make (B, L, L)", combine_masks, padding, causal)
     case.call("a mask, None, a mask", combine_masks, causal, None, padding)
-    ### BEGIN HIDDEN TESTS
     case.call("one mask", combine_masks, padding)
-    case.call("four masks with None between", combine_masks, None, case.boolean(5, 1, 3, p=0.8), None, case.boolean(2, 3, p=0.8), case.boolean(3, p=0.8), None)
+    ### BEGIN HIDDEN TESTS
+    first, second, third = case.boolean(5, 1, 3, p=0.8), case.boolean(2, 3, p=0.8), case.boolean(3, p=0.8)
+    case.call("three masks with None between", combine_masks, None, first, None, second, third, None)
     case.call("as many sentences as positions", combine_masks, case.boolean(4, 1, 4), case.boolean(4, 4))
     case.call("(B, L, 1) and (B, 1, L)", combine_masks, case.boolean(3, 5, 1), case.boolean(3, 1, 2))
     case.call("expanded masks", combine_masks, case.boolean(1, 1, 6).expand(3, 6, 6), case.boolean(6, 6).T)
-    case.call("None in front of three masks", combine_masks, None, case.boolean(2, 5), case.boolean(2, 5), case.boolean(2, 5))
+    case.call(
+        "None in front of three masks", combine_masks, None, case.boolean(2, 5), case.boolean(2, 5), case.boolean(2, 5)
+    )
     ### END HIDDEN TESTS
 
 
@@ -896,8 +1019,10 @@ def _(case):
 hints(
     "combine_masks",
     "True means *may attend*. If one mask says yes and another says no, what is the answer?",
-    "The paper combines nothing by name, but its decoder needs it: section 3.2.3 hides the future, and a batch hides its padding. Both restrictions hold at once.",
-    "Leave out what is None. Of what remains take the logical and, one mask after the other, into a new tensor; if nothing remains, return None.",
+    "The paper combines nothing by name, but its decoder needs it: section 3.2.3 hides the future, and a batch "
+    "hides its padding. Both restrictions hold at once.",
+    "Leave out what is None. Of what remains take the logical and, one mask after the other, into a new tensor; if "
+    "nothing remains, return None.",
 )
 misconceptions(
     "combine_masks",
@@ -914,7 +1039,8 @@ misconceptions(
     mistake(
         "multiplied as numbers",
         ("combined & mask", "combined.float() * mask.float()"),
-        says="The product of ones and zeros is the right rule, but the mask is now floating-point; it has to stay boolean.",
+        says="The product of ones and zeros is the right rule, but the mask is now floating-point; it has to stay "
+        "boolean.",
     ),
     mistake(
         "exclusive or",
@@ -923,14 +1049,18 @@ misconceptions(
     ),
     mistake(
         "one None makes None",
-        ("        if mask is not None:\n            combined = mask if combined is None else combined & mask",
-         "        if mask is None:\n            return None\n        combined = mask if combined is None else combined & mask"),  # fmt: skip
+        (
+            "        if mask is not None:\n            combined = mask if combined is None else combined & mask",
+            "        if mask is None:\n            return None\n        combined = mask if combined is None else combined & mask",
+        ),
         says="As soon as one mask is None the others are forgotten; None only means that this one restricts nothing.",
     ),
     mistake(
         "stops at the first None",
-        ("        if mask is not None:\n            combined = mask if combined is None else combined & mask",
-         "        if mask is None:\n            break\n        combined = mask if combined is None else combined & mask"),  # fmt: skip
+        (
+            "        if mask is not None:\n            combined = mask if combined is None else combined & mask",
+            "        if mask is None:\n            break\n        combined = mask if combined is None else combined & mask",
+        ),
         says="Masks that come after a None are forgotten; None is to be skipped.",
     ),
     mistake(
@@ -949,15 +1079,25 @@ misconceptions(
         says="Only the first mask counts; all of them hold at once.",
     ),
     mistake(
+        "a single mask forgotten",
+        ("    combined = None", "    if len(masks) < 2:\n        return None\n    combined = None"),
+        says="A mask that stands alone is forgotten; there is nothing to combine it with, so it is the result.",
+    ),
+    mistake(
         "True for no mask",
         ("combined = None", "combined = torch.tensor(True)"),
-        says="Without any mask the result is a tensor that holds True; None is wanted, so that attention can skip masking.",
+        says="Without any mask the result is a tensor that holds True; None is wanted, so that attention can skip "
+        "masking.",
     ),
     mistake(
         "changes the first mask",
-        ("mask if combined is None else combined & mask", "mask.expand(torch.broadcast_shapes(mask.shape, *[m.shape for m in masks if m is not None])) "
-         "if combined is None else combined.contiguous().logical_and_(mask)"),  # fmt: skip
-        says="The first mask is overwritten with the result (an in-place and, such as `&=`); the caller still needs it.",
+        (
+            "mask if combined is None else combined & mask",
+            "mask.expand(torch.broadcast_shapes(mask.shape, *[m.shape for m in masks if m is not None])) "
+            "if combined is None else combined.contiguous().logical_and_(mask)",
+        ),
+        says="The first mask is overwritten with the result (an in-place and, such as `&=`); the caller still needs "
+        "it.",
     ),
 )
 
@@ -1017,7 +1157,8 @@ def combine_masks(*masks):
 # %% [markdown]
 # ### Try it: what the masks do to the weights
 #
-# Eight positions, the last two of them padding, with random queries and keys. Rows are queries, columns are keys; hatched cells are hidden.
+# Eight positions, the last two of them padding, with random queries and keys. Rows are queries, columns are keys;
+# hatched cells are hidden.
 
 # %% tags=["picture"]
 torch.manual_seed(SEED)
@@ -1034,41 +1175,48 @@ figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained", share
 for axis, (title, mask) in zip(axes, masks.items()):
     _, weights = scaled_dot_product_attention(q, k, v, mask)
     visible = torch.ones(8, 8, dtype=torch.bool) if mask is None else mask.expand(1, 8, 8)[0]
-    axis.set_facecolor("#F2F2F2")
-    axis.fill_between([-0.5, 7.5], -0.5, 7.5, facecolor="none", edgecolor="#CCCCCC", hatch="////", linewidth=0, zorder=0)
-    image = axis.imshow(weights[0].masked_fill(~visible, math.nan), cmap="cividis", vmin=0, vmax=1, zorder=1)
+    axis.fill_between([-0.5, 7.5], -0.5, 7.5, facecolor="none", edgecolor=GREY, hatch="///", linewidth=0, zorder=0)
+    image = axis.imshow(weights[0].masked_fill(~visible, math.nan), cmap="Blues", vmin=0, vmax=1, zorder=1)
     axis.set(title=title, xlabel="key")
     axis.set_xticks(range(8), words, rotation=60)
     axis.set_yticks(range(8), words)
 axes[0].set_ylabel("query")
-figure.colorbar(image, ax=axes, label="weight", shrink=0.85)
+figure.colorbar(image, ax=axes, label="weight", shrink=0.85, pad=0.01)
 plt.show()
-print("sums of the rows:", {title: scaled_dot_product_attention(q, k, v, mask)[1].sum(-1).unique().tolist() for title, mask in masks.items()})
+for title, mask in masks.items():
+    sums = scaled_dot_product_attention(q, k, v, mask)[1].sum(-1)
+    print(f"{title:12}: the weights of a row add up to 1, within {(sums - 1).abs().max():.0e}")
 
 # %% [markdown]
-# **What to see.** Hiding keys does not merely blank their cells: the rest of the row becomes brighter, since each row still adds up to 1. Under the causal mask the
-# first word can only look at itself, with weight 1. The padded positions at the bottom still ask (their rows are not empty), but nobody looks at their columns.
+# **What to see.** Hiding keys does not merely blank their cells: the rest of the row becomes darker, since each row
+# still adds up to 1. Under the causal mask the first word can only look at itself, with weight 1. The padded
+# positions at the bottom still ask (their rows are not empty), but nobody looks at their columns.
 
 # %% [markdown] written="why_the_root" points=3
 # ## Question 1 · why $\sqrt{d_k}$, in your own words
 #
 # *3 points, graded by a person*
 #
-# (a) Derive the variance of $q \cdot k$ for independent components with mean 0 and variance 1. (b) Say what happens to the weights, and to the gradient that reaches $Q$ and
-# $K$, when the scores are not divided. (c) Why $\sqrt{d_k}$ and not $d_k$?
+# (a) Derive the variance of $q \cdot k$ for independent components with mean 0 and variance 1. (b) Say what happens
+# to the weights, and to the gradient that reaches $Q$ and $K$, when the scores are not divided. (c) Why $\sqrt{d_k}$
+# and not $d_k$?
 #
 # ### BEGIN SOLUTION
-# (a) $\mathrm{E}[q_i k_i] = \mathrm{E}[q_i]\,\mathrm{E}[k_i] = 0$ and $\mathrm{Var}[q_i k_i] = \mathrm{E}[q_i^2]\,\mathrm{E}[k_i^2] = 1$. The $d_k$ terms are independent, so variances add:
-# $\mathrm{Var}[q \cdot k] = d_k$, a standard deviation of $\sqrt{d_k}$.
+# (a) $\mathrm{E}[q_i k_i] = \mathrm{E}[q_i]\,\mathrm{E}[k_i] = 0$ and
+# $\mathrm{Var}[q_i k_i] = \mathrm{E}[q_i^2]\,\mathrm{E}[k_i^2] = 1$. The $d_k$ terms are independent, so variances
+# add: $\mathrm{Var}[q \cdot k] = d_k$, a standard deviation of $\sqrt{d_k}$.
 #
-# (b) Scores of size $\sqrt{d_k}$ make the softmax put nearly all weight on the largest one. There $\partial p_i / \partial s_j = p_i(\delta_{ij} - p_j)$ is nearly 0 for all $i, j$, and every
-# gradient to $Q$ and $K$ passes through it: they hardly learn. (The gradient to $V$ remains: it is multiplied by $p$, not by its derivative.)
+# (b) Scores of size $\sqrt{d_k}$ make the softmax put nearly all weight on the largest one. There
+# $\partial p_i / \partial s_j = p_i(\delta_{ij} - p_j)$ is nearly 0 for all $i, j$, and every gradient to $Q$ and $K$
+# passes through it: they hardly learn. (The gradient to $V$ remains: it is multiplied by $p$, not by its derivative.)
 #
-# (c) Dividing by $\sqrt{d_k}$ brings the variance to 1 for every width. Dividing by $d_k$ brings it to $1/d_k$: for wide vectors all scores are nearly equal, the weights
-# nearly uniform, and the output is the plain average of the values, whatever the query.
+# (c) Dividing by $\sqrt{d_k}$ brings the variance to 1 for every width. Dividing by $d_k$ brings it to $1/d_k$: for
+# wide vectors all scores are nearly equal, the weights nearly uniform, and the output is the plain average of the
+# values, whatever the query.
 #
-# **Rubric.** 1 point: the variance, with independence used (mean 0 of the product or addition of variances may be left implicit). 1 point: saturation *and* the vanishing derivative;
-# "the gradient vanishes" without a reason is ½. 1 point: unit variance against variance $1/d_k$, or near-uniform weights.
+# **Rubric.** 1 point: the variance, with independence used (mean 0 of the product or addition of variances may be
+# left implicit). 1 point: saturation *and* the vanishing derivative; "the gradient vanishes" without a reason is ½. 1
+# point: unit variance against variance $1/d_k$, or near-uniform weights.
 # ### END SOLUTION
 
 # %% [markdown] written="nothing_to_attend_to" points=2
@@ -1076,28 +1224,35 @@ print("sums of the rows:", {title: scaled_dot_product_attention(q, k, v, mask)[1
 #
 # *2 points, graded by a person*
 #
-# (a) Name a situation in which every key of a query is masked, although the code is right. (b) With $-\infty$ in the scores, what do the weights of this one query become, and
-# why may *all* parameters of the model be lost one training step later, even if that output is never used?
+# (a) Name a situation in which every key of a query is masked, although the code is right. (b) With $-\infty$ in the
+# scores, what do the weights of this one query become, and why may *all* parameters of the model be lost one training
+# step later, even if that output is never used?
 #
 # ### BEGIN SOLUTION
-# (a) For instance: padding on the left together with a causal mask (the first, padded position may only see itself, and is padding); a sentence that is empty; a source sentence of padding only,
-# seen by cross-attention; a local window that holds only padding.
+# (a) For instance: padding on the left together with a causal mask (the first, padded position may only see itself,
+# and is padding); a sentence that is empty; a source sentence of padding only, seen by cross-attention; a local
+# window that holds only padding.
 #
-# (b) $e^{-\infty} = 0$ for every key, so the softmax is $0/0$ = NaN. If the output enters a sum or a mean (a loss, a layer that mixes positions), that is NaN too. Even if the loss skips that
-# position, the gradient that flows back is $0 \cdot \mathrm{NaN} = \mathrm{NaN}$: the softmax's derivative at that row is NaN. The gradients of the weight matrices sum over positions, so each entry becomes NaN,
-# and after one step of the optimiser every parameter is.
+# (b) $e^{-\infty} = 0$ for every key, so the softmax is $0/0$ = NaN. If the output enters a sum or a mean (a loss, a
+# layer that mixes positions), that is NaN too. Even if the loss skips that position, the gradient that flows back is
+# $0 \cdot \mathrm{NaN} = \mathrm{NaN}$: the softmax's derivative at that row is NaN. The gradients of the weight
+# matrices sum over positions, so each entry becomes NaN, and after one step of the optimiser every parameter is.
 #
-# **Rubric.** 1 point: any real situation. 1 point: 0/0 *and* the spreading, by sums over positions in the forward or backward pass ("NaN spreads" without saying how is ½).
+# **Rubric.** 1 point: any real situation. 1 point: 0/0 *and* the spreading, by sums over positions in the forward or
+# backward pass ("NaN spreads" without saying how is ½).
 # ### END SOLUTION
 
 # %% [markdown]
 # ## Summary
 #
 # - Attention is a weighted average of values; the weights are the softmax of scaled dot products (equation 1).
-# - $\sqrt{d_k}$ is the standard deviation of a dot product of $d_k$ terms. Without it the softmax saturates and its slope vanishes.
-# - Masks are boolean, act before the softmax, and combine by *and*. A query with nothing to attend to is a case that the paper leaves open and code cannot.
+# - $\sqrt{d_k}$ is the standard deviation of a dot product of $d_k$ terms. Without it the softmax saturates and its
+#   slope vanishes.
+# - Masks are boolean, act before the softmax, and combine by *and*. A query with nothing to attend to is a case that
+#   the paper leaves open and code cannot.
 #
-# **Next**: `multi_head_attention`, where eight of these run side by side and are compared with `torch.nn.MultiheadAttention`. What you built here is there already:
+# **Next**: `multi_head_attention`, where eight of these run side by side and are compared with
+# `torch.nn.MultiheadAttention`. What you built here is there already:
 # `from papers.transformer.attention import scaled_dot_product_attention`.
 
 # %% tags=["picture"]
