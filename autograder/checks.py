@@ -30,6 +30,7 @@ from autograder.forbid import Use, forbidden_uses
 from autograder.judge import judge
 from autograder.recording import NoRecording, shipped
 from autograder.verdict import Verdict
+from autograder.watch import watching
 
 Experiment = Callable[[Case], None]
 
@@ -55,11 +56,16 @@ class Check:
     forbid: tuple[str, ...] = ()
     paper: str = ""
 
-    def run(self, seed: int, device: str = "cpu") -> Answer:
-        """Run the experiment. Never raises for what the learner's code does: an exception is part of the answer."""
+    def run(self, seed: int, device: str = "cpu", watched: bool = False) -> Answer:
+        """Run the experiment. Never raises for what the learner's code does: an exception is part of the answer.
+
+        Args:
+            watched: a forbidden call by the learner's code raises, under whatever name it was reached (see `autograder.watch`).
+        """
         case = Case(self.name, seed, device)
         started = time.perf_counter()
-        with _own_randomness(seed, self.name), torch.enable_grad():
+        watch = watching(self.forbid if watched else (), self.experiment.__code__.co_filename)
+        with _own_randomness(seed, self.name), _own_defaults(), torch.enable_grad(), watch:
             try:
                 self.experiment(case)
             except (Exception, SystemExit) as error:
@@ -113,7 +119,7 @@ def check(name: str, *, points: int, forbid: Sequence[str] = (), paper: str = ""
             if not verdict.passed:
                 raise CheckFailed(verdict)
         else:
-            write_answer(f"{name}.answer", this.run(seed()))
+            write_answer(f"{name}.answer", this.run(seed(), watched=mode() == "answer"))
         return experiment
 
     return decorate
@@ -133,7 +139,7 @@ def judge_here(this: Check) -> Verdict:
         recording = shipped(session.assignment, session.notebook).checks[this.name]
     except KeyError:
         raise NoRecording(f"there is no recording of a check named {this.name!r} in {session.assignment}/{session.notebook}") from None
-    answer = this.run(PUBLIC_SEED)
+    answer = this.run(PUBLIC_SEED, watched=True)
     return judge(answer, recording, forbidden_here(this.name, recording.forbid))
 
 
@@ -221,8 +227,8 @@ def _latest_definitions(cells: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     for source in reversed(cells):
         names = top_level_names(source)
-        if checked_names(source):
-            continue  # a check may call what an exercise may not
+        if checked_names(source) or "@alternative(" in source or "misconceptions(" in source:
+            continue  # the course's own cells may call what an exercise may not
         if not names or names - taken:
             kept.append(source)
             taken |= names
@@ -278,3 +284,14 @@ def _own_randomness(run_seed: int, name: str) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy_state)
+
+
+@contextmanager
+def _own_defaults() -> Iterator[None]:
+    """torch's default dtype inside is the one that the reference was recorded with, whatever a cell has set."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
