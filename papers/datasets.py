@@ -1,28 +1,275 @@
-"""Embedded data and loaders that the notebooks share. It trains nothing, and fetches nothing unless asked to."""
+"""The data of the notebooks: made on the spot for the quick profile, real for the full one. Holds no exercise and trains nothing.
+
+Real data are looked for in a folder, in this order: the notebook's parameter `DATA_DIR`; the environment variable `PAPER_TO_PYTORCH_DATA`. Where
+neither names a folder that holds a data set, its loader fetches it (and says so in its docstring).
+"""
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path as Path2D
-from matplotlib.textpath import TextPath
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-# -- images: drawn glyphs, handwritten digits, torchvision's datasets ------------------------------------------------------
-
 DATA_VARIABLE = "PAPER_TO_PYTORCH_DATA"
-"""The environment variable that names a folder of datasets already downloaded, for whoever does not set a notebook's DATA_DIR."""
+"""Environment variable that names the folder with real data; a notebook's parameter DATA_DIR comes before it."""
+
+
+def data_folder(data_dir: str | Path = "") -> Path | None:
+    """The folder with real data: `data_dir`, else the environment variable PAPER_TO_PYTORCH_DATA, else None. FileNotFoundError if it is no folder."""
+    named = str(data_dir) or os.environ.get(DATA_VARIABLE, "")
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: DATA_DIR or the environment variable {DATA_VARIABLE} has to name one that exists, or nothing")
+    return folder
+
+
+# -- text: sequences to copy, numbers in two languages, Multi30k -------------------------------------------------------------------
+
+PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
+"""Every vocabulary of ours begins with these four: padding, beginning and end of a sentence, a token that is not in the vocabulary."""
+
+NUMBER_PIECES = "null eins ein zwan zwei drei vier fünf sechs sech sieben sieb acht neun zehn elf zwölf zig ßig und hundert tausend".split()
+"""What German number words below 10,000 are made of. Of two pieces that fit, the one further left is taken."""
+
+
+class Vocabulary:
+    """Tokens and their numbers; the four special tokens come first.
+
+    Args:
+        tokens: the tokens besides the special ones, in the order of their numbers.
+    """
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = [*SPECIAL_TOKENS, *tokens]
+        self._ids = {token: number for number, token in enumerate(self.tokens)}
+        if len(self._ids) < len(self.tokens):
+            raise ValueError("a token occurs twice in the vocabulary")
+
+    @classmethod
+    def of(cls, sentences: Iterable[Sequence[str]], at_least: int = 1) -> Vocabulary:
+        """The tokens that occur at least so many times in the sentences, the most frequent first, ties in alphabetical order."""
+        counts = Counter(token for sentence in sentences for token in sentence)
+        return cls(token for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= at_least)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, sentence: Sequence[str], bos: bool = False, eos: bool = False) -> list[int]:
+        """Numbers of the tokens, <unk> for those it does not know, with <bos> in front and <eos> behind if asked for."""
+        return [BOS_ID] * bos + [self._ids.get(token, UNK_ID) for token in sentence] + [EOS_ID] * eos
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """Tokens of the numbers up to the first <eos>, without <bos> and <pad>."""
+        tokens = []
+        for number in map(int, numbers):
+            if number == EOS_ID:
+                break
+            if number not in (PAD_ID, BOS_ID):
+                tokens.append(self.tokens[number])
+        return tokens
+
+
+def pad_sentences(sentences: Sequence[Sequence[int]]) -> Tensor:
+    """Lists of numbers as one tensor (B, longest), int64, filled up with PAD_ID on the right."""
+    longest = max(map(len, sentences))
+    return torch.tensor([[*sentence, *[PAD_ID] * (longest - len(sentence))] for sentence in sentences])
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Sentence pairs, as text, as tokens and as numbers.
+
+    source, target: the sentences as written. source_tokens, target_tokens: split. source_vocabulary, target_vocabulary: may be one and the same.
+    join: makes a target sentence as written from its tokens.
+    """
+
+    source: list[str]
+    target: list[str]
+    source_tokens: list[list[str]]
+    target_tokens: list[list[str]]
+    source_vocabulary: Vocabulary
+    target_vocabulary: Vocabulary
+    join: Callable[[Sequence[str]], str]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def texts(self, numbers: Tensor) -> list[str]:
+        """Target sentences as written, from token numbers (B, T): up to the first <eos>, without <bos> and <pad>."""
+        return [self.join(self.target_vocabulary.decode(row)) for row in numbers.tolist()]
+
+    def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """(src (B, S), target (B, T)) of some pairs, padded; sources end with <eos>, targets begin with <bos> and end with <eos>."""
+        chosen = list(indices)
+        src = [self.source_vocabulary.encode(self.source_tokens[i], eos=True) for i in chosen]
+        tgt = [self.target_vocabulary.encode(self.target_tokens[i], bos=True, eos=True) for i in chosen]
+        return pad_sentences(src), pad_sentences(tgt)
+
+    def batches(self, batch_size: int, seed: int | None = None, similar: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """All pairs once, in batches of at most so many.
+
+        Args:
+            seed: shuffles; the same seed gives the same order. None: in the order of the text.
+            similar: pairs of similar length stand in one batch (section 5.1), so that there is less padding; the batches come in random order.
+        """
+        order = list(range(len(self)))
+        shuffle = random.Random(seed)
+        if seed is not None:
+            shuffle.shuffle(order)
+        if similar:
+            order.sort(key=lambda i: (len(self.source_tokens[i]), len(self.target_tokens[i])))  # stable: equal lengths stay shuffled
+        groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        if similar and seed is not None:
+            shuffle.shuffle(groups)
+        for group in groups:
+            yield self.batch(group)
+
+
+def copy_batches(count: int, batch_size: int = 64, symbols: int = 8, longest: int = 8, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """The copy task: random sequences whose target is the sequence itself.
+
+    Args:
+        count: how many batches. symbols: how many different symbols; their numbers follow the special tokens. longest: sequences have 1 … longest symbols.
+        seed: the same seed gives the same batches on every machine.
+
+    Yields: (src (B, S), target (B, T)), sources ending with <eos>, targets with <bos> in front and <eos> behind; padded on the right.
+    """
+    draw = random.Random(seed)
+    for _ in range(count):
+        rows = [[draw.randrange(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + symbols) for _ in range(draw.randint(1, longest))] for _ in range(batch_size)]
+        yield pad_sentences([[*row, EOS_ID] for row in rows]), pad_sentences([[BOS_ID, *row, EOS_ID] for row in rows])
+
+
+def english_tokens(number_words: str) -> list[str]:
+    """English number words, split at blanks and hyphens, commas left out: "one hundred and twenty-one" has five tokens."""
+    return number_words.replace(",", "").replace("-", " ").split()
+
+
+def german_tokens(number_word: str) -> list[str]:
+    """A German number word below 10,000 as its pieces: "einundzwanzig" is ein·und·zwan·zig. ValueError where something is left over."""
+    pieces = re.findall("|".join(sorted(NUMBER_PIECES, key=len, reverse=True)), number_word)
+    if "".join(pieces) != number_word:
+        raise ValueError(f"{number_word!r} is not made of the pieces of German number words below 10,000")
+    return pieces
+
+
+def numbers_in_words(held_out: int = 1000, below: int = 10_000, seed: int = 0) -> tuple[ParallelText, ParallelText]:
+    """Numbers 0 … below − 1 in English and German words (num2words), English as words and German as pieces of words.
+
+    Args:
+        held_out: how many numbers, chosen by `seed`, are kept for testing. below: at most 10,000.
+
+    Returns: (training, held out). No number is in both. Both share the vocabularies, which are made from the training part.
+    """
+    from num2words import num2words  # only who translates numbers needs it
+
+    numbers = list(range(below))
+    random.Random(seed).shuffle(numbers)
+    english = [num2words(n) for n in numbers]
+    german = [num2words(n, lang="de") for n in numbers]
+    words, pieces = [english_tokens(text) for text in english], [german_tokens(text) for text in german]
+    vocabularies = Vocabulary.of(words[held_out:]), Vocabulary.of(pieces[held_out:])
+    train, test = (
+        ParallelText(english[part], german[part], words[part], pieces[part], *vocabularies, _join_pieces)
+        for part in (slice(held_out, None), slice(None, held_out))
+    )
+    return train, test
+
+
+def _join_pieces(pieces: Sequence[str]) -> str:
+    return "".join(pieces)
+
+
+MULTI30K_ON_THE_HUB = "bentrevett/multi30k"
+
+
+def multi30k(part: str, data_dir: str | Path = "") -> tuple[list[str], list[str]]:
+    """Multi30k, task 1: image captions in English and German (Elliott et al. 2016), as written.
+
+    Args:
+        part: "train" (29,000 pairs), "val" (1,014), "test_2016_flickr" (1,000) or "test_2017_flickr" (1,000; not on the hub).
+        data_dir: a folder with `multi30k/train.en.gz` and so on (names `<part>.<language>.gz`, or without `.gz`); else the
+            environment variable PAPER_TO_PYTORCH_DATA names it. Neither: fetched by `datasets` from the Hugging Face hub.
+
+    Returns: (English sentences, German sentences), line by line. FileNotFoundError if a named folder lacks a file; ValueError for another part.
+    """
+    if part not in ("train", "val", "test_2016_flickr", "test_2017_flickr"):
+        raise ValueError(f"Multi30k has no part {part!r}: train, val, test_2016_flickr, test_2017_flickr")
+    folder = data_folder(data_dir)
+    if folder is not None:
+        english, german = (_lines(folder / "multi30k" / f"{part}.{language}") for language in ("en", "de"))
+    else:
+        names = {"train": "train", "val": "validation", "test_2016_flickr": "test"}
+        if part not in names:
+            raise ValueError(f"{part} is not on the hub; give a folder that has it as DATA_DIR")
+        from datasets import load_dataset  # only who fetches needs it
+
+        rows = load_dataset(MULTI30K_ON_THE_HUB, split=names[part])
+        english, german = list(rows["en"]), list(rows["de"])
+    if len(english) != len(german):
+        raise ValueError(f"Multi30k {part}: {len(english)} English lines, {len(german)} German ones; they have to pair up")
+    return english, german
+
+
+def multi30k_text(data_dir: str | Path = "", vocabulary: int = 10_000, test: str = "test_2016_flickr") -> tuple[ParallelText, ParallelText, ParallelText]:
+    """(training, validation, test) of Multi30k as byte-pair pieces; both languages share one vocabulary of at most so many pieces (section 5.1).
+
+    The pieces are learned by `tokenizers` from the training part. A piece that begins a word is marked by ▁.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # only the full profile needs it
+
+    parts = [multi30k(part, data_dir) for part in ("train", "val", test)]
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[UNK_ID]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")])
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary - len(SPECIAL_TOKENS), special_tokens=[SPECIAL_TOKENS[UNK_ID]], show_progress=False)
+    tokenizer.train_from_iterator([*parts[0][0], *parts[0][1]], trainer)
+
+    def pieces(sentences: Sequence[str]) -> list[list[str]]:
+        return [encoding.tokens for encoding in tokenizer.encode_batch(list(sentences))]
+
+    tokens = [(pieces(english), pieces(german)) for english, german in parts]
+    shared = Vocabulary.of([*tokens[0][0], *tokens[0][1]])
+    train, val, held_out = (
+        ParallelText(english, german, english_pieces, german_pieces, shared, shared, _join_marked_pieces)
+        for (english, german), (english_pieces, german_pieces) in zip(parts, tokens, strict=True)
+    )
+    return train, val, held_out
+
+
+def _join_marked_pieces(pieces: Sequence[str]) -> str:
+    return "".join(pieces).replace("▁", " ").strip()
+
+
+def _lines(path: Path) -> list[str]:
+    packed = path.with_name(path.name + ".gz")
+    if packed.is_file():
+        with gzip.open(packed, "rt", encoding="utf-8") as file:
+            return file.read().rstrip("\n").split("\n")
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    raise FileNotFoundError(f"neither {packed} nor {path.name} beside it is there: the folder lacks this part of Multi30k")
+
+
+# -- end of text -------------------------------------------------------------------------------------------------------------------
+
+
+# -- images: drawn glyphs, handwritten digits, torchvision's datasets ------------------------------------------------------
 
 GLYPHS: dict[str, str] = {
     "star": "★", "heart": "♥", "diamond": "♦", "club": "♣", "spade": "♠", "disc": "●", "square": "■", "triangle": "▲",
@@ -40,21 +287,6 @@ _FINE = 1 << 12
 
 class DatasetUnavailable(RuntimeError):
     """A real dataset is neither on disk nor to be had from its host; the message says what to do."""
-
-
-def data_folder(given: str | Path = "") -> Path | None:
-    """The folder of datasets already downloaded: `given` (a notebook's DATA_DIR), else what PAPER_TO_PYTORCH_DATA names, else None.
-
-    Raises: FileNotFoundError if a folder was named that does not exist.
-    """
-    named = str(given) or os.environ.get(DATA_VARIABLE, "")
-    if not named:
-        return None
-    folder = Path(named).expanduser()
-    if not folder.is_dir():
-        source = "DATA_DIR" if str(given) else f"the environment variable {DATA_VARIABLE}"
-        raise FileNotFoundError(f"{source} names a folder that does not exist: {folder}")
-    return folder
 
 
 def drawn_glyphs(
@@ -98,6 +330,11 @@ def drawn_glyphs(
 
 def _outline(character: str) -> list[np.ndarray]:
     """A character's closed curves as polygons, (points, 2) int64 each, centred, the larger half-side 1,000 units, y downwards."""
+    import matplotlib
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.path import Path as Path2D
+    from matplotlib.textpath import TextPath
+
     font = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     path = TextPath((0, 0), character, size=1000, prop=FontProperties(fname=str(font)))
     curves: list[list[tuple[float, float]]] = []
