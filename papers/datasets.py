@@ -44,8 +44,11 @@ PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 """Every vocabulary of ours begins with these four: padding, beginning and end of a sentence, a token that is not in the vocabulary."""
 
-NUMBER_PIECES = "null eins ein zwan zwei drei vier fünf sechs sech sieben sieb acht neun zehn elf zwölf zig ßig und hundert tausend".split()
-"""What German number words below 10,000 are made of. Of two pieces that fit, the one further left is taken."""
+NUMBER_PIECES = [
+    "null", "eins", "ein", "zwan", "zwei", "drei", "vier", "fünf", "sechs", "sech", "sieben",
+    "sieb", "acht", "neun", "zehn", "elf", "zwölf", "zig", "ßig", "und", "hundert", "tausend",
+]  # fmt: skip
+"""What German number words below 10,000 are made of. Where two of them fit, the longer is taken."""
 
 
 class Vocabulary:
