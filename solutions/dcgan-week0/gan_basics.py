@@ -476,7 +476,8 @@ divergence = torch.stack([jensen_shannon(data * cell, gaussian(s.item()) * cell)
 values = []
 for s in shifts:
     best, g = optimal_discriminator(data, gaussian(s.item())), gaussian(s.item())
-    values.append((torch.xlogy(data, best) + torch.xlogy(g, 1 - best)).sum() * cell)  # the two expectations of V, as integrals
+    doubt = optimal_discriminator(g, data)  # 1 − D*, exact where D* is nearly 1
+    values.append((torch.xlogy(data, best) + torch.xlogy(g, doubt)).sum() * cell)  # the two expectations of V, as integrals
 right.plot(shifts, torch.stack(values), "o", color=BLUE, label=r"$V(D^*, G)$ from its definition")
 right.plot(shifts, -math.log(4) + 2 * divergence, color=ORANGE, label=r"$-\log 4 + 2\,\mathrm{JS}$")
 right.axhline(0, color=GREY, linestyle="--", linewidth=1)
@@ -712,8 +713,8 @@ def train_on_ring(beta1: float = 0.5, lr_d: float = 1e-3, lr_g: float = 1e-3, no
 
 
 runs = {
-    r"as in the paper, $\beta_1 = 0.5$": train_on_ring(),
-    r"$\beta_1 = 0.9$": train_on_ring(beta1=0.9),
+    "as in the paper, β₁ = 0.5": train_on_ring(),
+    "β₁ = 0.9": train_on_ring(beta1=0.9),
     "slow discriminator": train_on_ring(lr_d=1e-4),
 }
 
@@ -737,8 +738,8 @@ for (title, history), colour in zip(runs.items(), (BLUE, ORANGE, GREEN)):
     left.plot(history["step"], history["covered"], color=colour, label=title)
     right.plot(history["step"], history["share"], color=colour)
 left.set(xlabel="step", ylabel="modes covered, of 8", ylim=(-0.3, 8.5))
-right.set(xlabel="step", ylabel="share of samples within 0.4 of a mode", ylim=(-0.03, 1.03))
-left.legend(frameon=False, fontsize=8, loc="center right")
+right.set(xlabel="step", ylabel="share of samples near a mode", ylim=(-0.03, 1.03))
+figure.legend(frameon=False, fontsize=9, loc="outside upper center", ncols=3)
 for axis in (left, right):
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.3)
@@ -747,9 +748,9 @@ for title, history in runs.items():
     print(f"{title:>34}: {history['covered'][-1]} of 8 modes, share {history['share'][-1]:.2f}")
 
 # %% [markdown]
-# **What to see.** Purple is where the discriminator sees data, orange where it sees fakes; black dots are samples, circles the eight centres. *First row*: the samples spread, find all eight modes, and the field grows pale, towards ½: it cannot tell
-# any more. *Third row*: the samples stay together in one clump. When the discriminator has at last learned that this place is fake, the whole clump moves on to another: mode collapse, and the clump runs in circles. *Second row*: with $\beta_1 = 0.9$
-# the optimiser keeps its momentum in the old direction while the game has turned. The curves say the same in two numbers: a collapsed generator's share may be high or low, but its modes are few.
+# **What to see.** Purple is where the discriminator sees data, orange where it sees fakes; black dots are samples (those outside are drawn at the rim), circles the eight centres. *First row*: the samples spread, find all eight modes, and there the field turns pale, ½: the discriminator cannot tell
+# any more; it is only sure about the places between. *Third row*: the samples stay together in one clump. When the discriminator has at last learned that this place is fake, the whole clump moves on to another: mode collapse, and the clump runs in circles. *Second row*: with $\beta_1 = 0.9$
+# the optimiser keeps its momentum in the old direction while the game has turned; the samples swing across the ring for a long time before they settle. The curves say the same in two numbers: a collapsed generator's share may be high or low, but its modes are few.
 
 # %% [markdown] written="best_discriminator" points=3
 # ## Question 1 · the best discriminator
