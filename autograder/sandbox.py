@@ -245,6 +245,7 @@ def plain_environment(home: str, pythonpath: str, path: str, threads: int = 1) -
         "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline", "MPLCONFIGDIR": f"{home}/.matplotlib",
         "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "NUMEXPR_NUM_THREADS": count,
+        "TORCHDYNAMO_DISABLE": "1",  # compiling takes a compiler, and longer than a check; what is compiled runs as it is written
         "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TMPDIR": "/tmp",
     }  # fmt: skip
 
