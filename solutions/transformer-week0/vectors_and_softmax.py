@@ -47,7 +47,7 @@ DEVICE = "auto"
 DATA_DIR = ""
 
 # %% [markdown]
-# ## PyTorch in ten lines
+# ## PyTorch in a dozen lines
 #
 # A **tensor** is a block of numbers with a **shape**. A vector has one dimension, a matrix two, a batch of matrices three. Nearly every mistake you will make in this
 # course is a mistake about shapes, so print them often.
@@ -60,10 +60,18 @@ DATA_DIR = ""
 # | `x.T` | rows and columns changed over (the transpose) |
 # | `x.sum(dim=0)`, `x.sum(dim=1)` | dimension 0 (or 1) is added up and disappears; `dim=-1` is the last one |
 # | `x.sum(dim=1, keepdim=True)` | the same, but the dimension stays, with size 1 |
+# | `x.amax(dim=1)` | the largest number of each row; `x.max(dim=1)` gives the numbers *and* their places |
 # | `x[0]`, `x[:, 1]`, `x[:, None]` | row 0; column 1; a new dimension of size 1 |
+# | `x[torch.arange(2), columns]` | one number a row: from row $i$ the one in column `columns[i]` (a tensor of integers) |
+# | `x == 0`, `mask.sum()` | True or False for each number; how many are True |
+# | `torch.where(mask, a, b)`, `x.masked_fill(mask, 0.0)` | `a` where True, else `b`; 0 where True, else `x` |
+# | `x.exp_()`, `x += 1`, `x[0] = 1` | change `x` itself, which the caller still needs: avoid it on inputs |
 #
 # **Broadcasting**: if two shapes differ, a dimension of size 1 is repeated until they fit. So a column `(2, 1)` and a matrix `(2, 3)` can be
 # divided by each other. This is why `keepdim=True` matters: without it the shape is `(2,)`, which PyTorch reads as one *row*.
+#
+# Some checks ask that *gradients* can flow back. The next notebook explains them; here it is enough to compute with tensors from the first line to the last, and not
+# to turn them into Python numbers in between.
 #
 # Run the cell and predict each line before you read it.
 
@@ -258,7 +266,7 @@ draws = [(torch.randn(1000, d, generator=generator) * torch.randn(1000, d, gener
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
 for word, (a, b) in zip(words, vectors.tolist()):
     left.annotate("", (a, b), (0, 0), arrowprops={"arrowstyle": "->", "color": BLUE, "linewidth": 1.5})
-    left.annotate(word, (a, b), xytext=(6, 3), textcoords="offset points")
+    left.annotate(word, (a, b), xytext=(6, 3 if b > 0 else -12), textcoords="offset points")
 left.set(xlim=(-1.8, 3.0), ylim=(-1.6, 2.8), title="words as vectors", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 left.axhline(0, color=GREY, linewidth=0.6)
 left.axvline(0, color=GREY, linewidth=0.6)
