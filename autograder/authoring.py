@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from autograder import checks
 from autograder.answer import Answer
+from autograder.cells import cell_defining, checked_names
 from autograder.judge import judge
 from autograder.recording import CheckRecording, Mistake, NoRecording, shipped
 
@@ -72,8 +73,8 @@ def misconceptions(name: str, *mistakes: Edit) -> None:
         collected[name] = mistakes
         return
     cells = checks.cell_history()
-    exercise = checks.cell_defining(name, cells)
-    check_cell = next((source for source in reversed(cells[:-1]) if name in checks.checked_names(source)), None)
+    exercise = cell_defining(name, cells)
+    check_cell = next((source for source in reversed(cells[:-1]) if name in checked_names(source)), None)
     if exercise is None or check_cell is None:
         raise LookupError(f"no cell that defines {name!r}, or none that checks it, was run before its misconceptions")
     namespace = _notebook_globals()

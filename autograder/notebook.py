@@ -18,7 +18,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.checks import top_level_names
+from autograder.cells import top_level_names
 
 Role = Literal[
     "prose", "badge", "setup", "plain", "parameters", "exercise", "check", "misconceptions", "alternative", "picture", "written"
