@@ -1000,11 +1000,11 @@ for name, function in {
     "variance divided by d − 1": lambda x: look_alike(x, unbiased=True, outside=False),
     "ε added to the standard deviation": lambda x: look_alike(x, unbiased=False, outside=True),
 }.items():
-    found = [float((function(x) - nn.LayerNorm(x.size(-1))(x)).abs().max()) for x in (torch.randn(50, 8), torch.randn(50, 512), torch.randn(50, 512) / 1000)]
+    found = [float((function(x) - nn.LayerNorm(x.size(-1))(x)).detach().abs().max()) for x in (torch.randn(50, 8), torch.randn(50, 512), torch.randn(50, 512) / 1000)]
     print(f"{name:38} {found[0]:10.1e} {found[1]:10.1e} {found[2]:28.1e}")
 
 # %% [markdown]
-# **What to see.** The first row is rounding. The others are right to two or three digits in a wide model with ordinary numbers, which is why the mistake lives on; for copied weights two digits are not enough.
+# **What to see.** The first row is rounding. The others are right to two digits or more in a wide model with ordinary numbers, which is why the mistake lives on; for copied weights two digits are not enough.
 
 # %% [markdown]
 # ## Exercise 5 · `PositionwiseFeedForward`
@@ -1505,7 +1505,8 @@ class Residual(nn.Module):
 # %% [markdown]
 # ### Try it: what the place of the norm does to a deep stack
 #
-# Twenty-four feed-forward sub-layers in a row, as they are before any training, in a stream 128 wide. On the left the size of what flows through, on the right the size of the gradient that comes back.
+# Twenty-four feed-forward sub-layers in a row, as they are before any training, in a stream 128 wide. On the left the size of what flows through. On the right what comes back of
+# the gradient on the residual path alone, which meets the norms in post-norm but no sub-layer (their part is cut off with `detach`).
 
 # %% tags=["picture"]
 torch.manual_seed(SEED)
@@ -1517,15 +1518,15 @@ for pre_norm, name, colour, style in ((False, "post-norm (as printed)", ORANGE, 
     for feed_forward in sublayers:
         for linear in (feed_forward.linear1, feed_forward.linear2):
             nn.init.xavier_uniform_(linear.weight)
-    stream = [torch.randn(64, 10, d_model, requires_grad=True)]
+    stream = [torch.randn(16, 10, d_model, requires_grad=True)]
     for residual, feed_forward in zip(residuals, sublayers):
-        stream.append(residual(stream[-1], feed_forward))
+        stream.append(residual(stream[-1], lambda y: feed_forward(y).detach()))
         stream[-1].retain_grad()
     (stream[-1] * torch.randn_like(stream[-1])).sum().backward()
     left.plot([x.detach().std() for x in stream], style, color=colour, label=name, markersize=4)
     right.plot([x.grad.norm() / stream[-1].grad.norm() for x in stream], style, color=colour, label=name, markersize=4)
 left.set(title="What flows through", xlabel="sub-layers passed", ylabel="standard deviation", ylim=(0, None))
-right.set(title="The gradient that comes back", xlabel="sub-layers from the input", ylabel="norm, relative to the end", yscale="log")
+right.set(title="The gradient on the residual path", xlabel="sub-layers from the input", ylabel="norm, relative to the end", yscale="log")
 for axis in (left, right):
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
@@ -1533,8 +1534,8 @@ for axis in (left, right):
 plt.show()
 
 # %% [markdown]
-# **What to see.** Post-norm brings the stream back to size 1 after each sub-layer, and every one of these norms also shrinks the gradient on its way back: the layers near the input hear little. In pre-norm the stream grows, since
-# nothing on the residual path holds it, and the gradient arrives whole. That is why deep post-norm models need the warm-up of section 5.3, and why a pre-norm stack gets one last norm at its end (next notebook).
+# **What to see.** Post-norm brings the stream back to size 1 after each sub-layer, and each time divides the gradient by what it has divided the stream by: after 24 sub-layers little is left of the direct way, and the layers near the input learn
+# through all the others or not at all. In pre-norm the stream grows, since nothing on the residual path holds it, and the gradient arrives whole. That is why deep post-norm models need care at the start of training (the warm-up of section 5.3), and why a pre-norm stack gets one last norm at its end (next notebook).
 
 # %% [markdown] written="the_missing_root" points=2
 # ## Question 1 · what the positions cost
@@ -1565,7 +1566,7 @@ plt.show()
 # ### BEGIN SOLUTION
 # (a) $\frac{\partial}{\partial x}\big(x + f(\mathrm{LN}(x))\big) = I + \frac{\partial f}{\partial \mathrm{LN}}\frac{\partial \mathrm{LN}}{\partial x}$. The $I$ brings the gradient through any number of sub-layers unchanged. In post-norm it
 # is $\frac{\partial \mathrm{LN}}{\partial y}\,(I + \frac{\partial f}{\partial x})$ with $y = x + f(x)$: each sub-layer multiplies by the derivative of the norm, which divides by the standard deviation of $y$ (here above 1, as two things were added) and
-# projects two directions away. A product of many such factors shrinks.
+# projects two directions away. On the path that meets no sub-layer, a product of many such factors shrinks to nothing.
 #
 # (b) For instance: it is what the paper reports, and needs no extra norm at the end; the stream keeps its size, so that late sub-layers count as much as early ones (in pre-norm their share of a growing sum becomes
 # smaller and smaller); well trained, with warm-up, post-norm models of moderate depth are often slightly better.
