@@ -31,7 +31,6 @@ from torch import Tensor, nn
 
 # %%
 import math
-from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 
@@ -139,7 +138,7 @@ def mlp_gradients(x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: 
 @check(
     "mlp_gradients",
     points=5,
-    forbid=["torch.autograd.*", "torch.func.*", "functorch.*", "torch.Tensor.backward", "torch.Tensor.requires_grad_", "torch.Tensor.autograd"],
+    forbid=["torch.autograd.*", "torch.func.*", "functorch.*", "torch.Tensor.backward", "torch.Tensor.requires_grad_"],
 )
 def _(case):
     def network(B, D, H, C, scale=1.0, dtype=torch.float32):
@@ -398,7 +397,7 @@ def sgd_momentum_step(param: Tensor, grad: Tensor, velocity: Tensor, lr: float, 
 
 
 # %%
-@check("sgd_momentum_step", points=2, forbid=["torch.optim.*", "torch.Tensor.optim"])
+@check("sgd_momentum_step", points=2, forbid=["torch.optim.*"])
 def _(case):
     def step(name, *shape, lr, momentum, dtype=torch.float32):
         state = [case.normal(*shape, dtype=dtype) for _ in range(3)]
@@ -554,7 +553,7 @@ def adam_step(
 
 
 # %%
-@check("adam_step", points=4, forbid=["torch.optim.*", "torch.Tensor.optim"], paper="section 5.3")
+@check("adam_step", points=4, forbid=["torch.optim.*"], paper="section 5.3")
 def _(case):
     labels = ("param", "m", "v")
 

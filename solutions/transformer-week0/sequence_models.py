@@ -723,14 +723,15 @@ equivalents(
 # %% [markdown]
 # ### Try it: vanishing and exploding
 #
-# Random cells with 64 hidden units. For the RNN the hidden weights are scaled; for the LSTM the forget gate's bias is set, which says how much of the cell is kept at each step.
+# Cells with 64 hidden units. The RNN's hidden weights are a random rotation, which keeps the length of every vector, times 0.8, 1 or 1.2. The LSTM's are small, so that its cell is what remembers, and the bias of its forget gate
+# is set: it says how much of the cell is kept at each step.
 
 # %% tags=["picture"]
 def random_rnn(scale):
     torch.manual_seed(SEED)
     cell = nn.RNNCell(8, 64)
     with torch.no_grad():
-        cell.weight_hh.normal_(std=scale / 8)  # 8 = √64: at scale 1 a vector keeps its length on average
+        nn.init.orthogonal_(cell.weight_hh, gain=scale)  # a rotation, times `scale`
         cell.bias_ih.zero_()
         cell.bias_hh.zero_()
     return cell
@@ -740,6 +741,7 @@ def random_lstm(forget_bias):
     torch.manual_seed(SEED)
     cell = nn.LSTMCell(8, 64)
     with torch.no_grad():
+        cell.weight_hh.mul_(0.2)
         cell.bias_hh.zero_()
         cell.bias_ih.zero_()
         cell.bias_ih[64:128] = forget_bias  # the second of four blocks: i, f, g, o
@@ -748,9 +750,9 @@ def random_lstm(forget_bias):
 
 length = 60
 curves = [
-    ("RNN, weights × 0.8", random_rnn(0.8), ORANGE, ":"),
-    ("RNN, weights × 1", random_rnn(1.0), ORANGE, "-"),
-    ("RNN, weights × 1.2", random_rnn(1.2), ORANGE, "--"),
+    ("RNN, rotation × 0.8", random_rnn(0.8), ORANGE, ":"),
+    ("RNN, rotation × 1", random_rnn(1.0), ORANGE, "-"),
+    ("RNN, rotation × 1.2", random_rnn(1.2), ORANGE, "--"),
     (f"LSTM, keeps {torch.sigmoid(torch.tensor(0.0)):.2f} a step", random_lstm(0.0), BLUE, ":"),
     (f"LSTM, keeps {torch.sigmoid(torch.tensor(2.0)):.2f} a step", random_lstm(2.0), BLUE, "-"),
     (f"LSTM, keeps {torch.sigmoid(torch.tensor(5.0)):.3f} a step", random_lstm(5.0), BLUE, "--"),
@@ -765,7 +767,7 @@ axis.legend(frameon=False, bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# **What to see.** The axis is logarithmic, so a straight line means "the same factor at every step". The RNN vanishes or explodes with small changes of its weights, and only a knife's edge in between lasts. The LSTM forgets too, but at a
+# **What to see.** The axis is logarithmic, so a straight line means "the same factor at every step". The RNN vanishes or explodes with small changes of its weights, and only a knife's edge in between lasts (and that only while the state stays near 0, where the slope of tanh is 1). The LSTM forgets too, but at a
 # rate that it can choose with its gate: kept nearly open it carries a gradient over many steps. It is better, not free: what is kept for 60 steps uses up room in the state for 60 steps.
 
 # %% [markdown]

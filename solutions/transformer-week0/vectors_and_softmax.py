@@ -343,7 +343,16 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
 @check(
     "softmax",
     points=4,
-    forbid=["torch.*softmax", "torch.nn.*Softm*", "torch.nn.*LogSoftmax", "torch.nn.functional.softmin", "torch.Tensor.softmax", "torch.Tensor.log_softmax", "scipy.special.*softmax"],
+    forbid=[
+        "torch.*softmax",
+        "torch.nn.functional.*softmax",
+        "torch.nn.functional.softmin",
+        "torch.nn.Softm*",
+        "torch.nn.LogSoftmax",
+        "torch.Tensor.softmax",
+        "torch.Tensor.log_softmax",
+        "scipy.special.*softmax",
+    ],
     paper="section 3.2.1, equation 1",
 )
 def _(case):
@@ -866,7 +875,7 @@ def entropy(p: Tensor) -> Tensor:
 
 
 # %%
-@check("entropy", points=2, forbid=["torch.entr", "torch.distributions.*", "scipy.*"])
+@check("entropy", points=2, forbid=["torch.entr", "torch.special.entr", "torch.distributions.*", "scipy.*"])
 def _(case):
     def distributions(*shape, zeros=()):
         p = case.uniform(*shape, low=0.05, dtype=torch.float64)
