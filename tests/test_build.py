@@ -199,3 +199,29 @@ def test_nbgrader_validate_reads_a_released_notebook_and_a_solved_one(built_cour
     blank = ROOT / "notebooks" / "transformer-week2" / "scaled_dot_product_attention.ipynb"
     output = validate(blank)
     assert "VALIDATION FAILED" in output and "not_attempted" in output, output
+
+
+def other_python() -> str | None:
+    """Another Python that the course supports, with a name of its own on PATH or under pyenv."""
+    own = "{}.{}".format(*sys.version_info[:2])
+    for version in ("3.12", "3.13", "3.11"):
+        candidates = [shutil.which(f"python{version}"), *map(str, sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))]
+        for candidate in candidates if version != own else ():
+            if candidate and subprocess.run([candidate, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0:
+                return candidate
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(other_python() is None, reason="only one supported Python is installed here")
+def test_another_python_builds_the_same_bytes(tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([str(other_python()), "-m", "venv", str(tmp_path / "venv")], check=True)
+    pins = {line.split("==")[0].lower(): line.strip() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line}
+    needed = [pins[name] for name in ("nbgrader", "jupytext", "nbformat", "click", "rich")]  # no torch: a build of notebooks needs none
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *needed], check=True)
+    done = subprocess.run(
+        [python, "-m", "autograder.cli", "build", "--check", "--no-recordings"], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
