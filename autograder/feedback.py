@@ -20,7 +20,7 @@ from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
 
 from autograder.notebook import Notebook
-from autograder.verdict import STATUSES, Verdict
+from autograder.verdict import STATUSES, Verdict, message_blocks
 
 Result = Mapping[str, Any]
 """A line of results.jsonl: student, assignment, notebook, check, status, points, max_points, message, misconception, matched_by."""
@@ -267,27 +267,12 @@ _BLOCKS = {"with": "Input", "found": "Found", "expected": "Expected"}
 
 def _details(rest: str) -> list[str]:
     """The rest of a message: input, found and expected values in blocks of their own, everything else as it stands."""
-    blocks: list[tuple[str, list[str]]] = []
-    for text in rest.split("\n") if rest else []:
-        word, _, after = text.partition(" ")
-        if word == "with" and not after:
-            blocks.append(("with", []))
-        elif word in ("found", "expected") and after.lstrip().startswith(("[", "(")):
-            blocks.append((word, [" " * (len(text) - len(after.lstrip())) + after.lstrip()]))
-        elif blocks and (not blocks[-1][0] or text.startswith("  ")):
-            blocks[-1][1].append(text)
-        else:
-            blocks.append(("", [text]))
     parts = []
-    for kind, lines in blocks:
-        margin = min((len(text) - len(text.lstrip()) for text in lines if text.strip()), default=0)
+    for kind, block in message_blocks(rest):
         # values side by side where they fit
-        size = " broad" if any(len(each) - margin > MAX_SIDE for each in lines) else ""
-        text = escape("\n".join(each[margin:] for each in lines).strip("\n"))
-        if not text.strip():
-            continue
+        size = " broad" if any(len(each) > MAX_SIDE for each in block.split("\n")) else ""
         label = f"<figcaption>{_BLOCKS[kind]}</figcaption>" if kind else ""
-        parts.append(f'<figure class="{kind or "plain"}{size}">{label}<pre>{text}</pre></figure>')
+        parts.append(f'<figure class="{kind or "plain"}{size}">{label}<pre>{escape(block)}</pre></figure>')
     return ['<div class="values">', *parts, "</div>"] if parts else []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from autograder import checks
 from autograder.recording import shipped
-from autograder.verdict import STATUSES
+from autograder.verdict import STATUSES, status_chip
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,9 @@ class Score:
         return "\n".join([*lines, f"{'Together':<{width}}  {self.points}/{self.max_points}"])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        colours = {"passed": "#1a7f37", "partial": "#9a6700", "not_attempted": "#57606a"}
         rows = "".join(
             f'<tr><td style="text-align:left"><code>{html.escape(name)}</code></td><td>{points} / {possible}</td>'
-            f'<td style="text-align:left;color:{colours.get(status, "#b42318")}">{STATUSES[status]}</td></tr>'
+            f'<td style="text-align:left">{status_chip(status)}</td></tr>'
             for name, status, points, possible in self.rows
         )
         total = f'<tr><td style="text-align:left"><b>together</b></td><td><b>{self.points} / {self.max_points}</b></td><td></td></tr>'
