@@ -225,3 +225,17 @@ def test_another_python_builds_the_same_bytes(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.key)
+def test_a_recording_says_the_same_as_itself_and_survives_being_written(notebook, tmp_path: Path) -> None:
+    from autograder.record import same_recording
+    from autograder.recording import Recording
+
+    recording = Recording.load(ROOT / "data" / "recordings" / notebook.assignment / notebook.name)
+    assert same_recording(recording, recording)
+    recording.save(tmp_path / "again")
+    assert same_recording(recording, Recording.load(tmp_path / "again"))
+    for suffix in (".json", ".safetensors"):
+        original = ROOT / "data" / "recordings" / notebook.assignment / f"{notebook.name}{suffix}"
+        assert (tmp_path / f"again{suffix}").read_bytes() == original.read_bytes()
