@@ -158,6 +158,7 @@ def write_answer(name: str, answer: Answer) -> None:
     except ValueError as error:
         data = encode(Answer(answer.check, tuple(c for c in answer.cases if c.error), answer.parts))
         print(error, file=sys.stderr)
+    folder.mkdir(parents=True, exist_ok=True)  # a cell may have cleared its folder
     temporary = folder / f".{name}.part"
     temporary.write_bytes(data)
     temporary.rename(folder / name)

@@ -7,6 +7,7 @@ Nothing a kernel prints decides anything. A check without an answer scores 0 and
 
 from __future__ import annotations
 
+import ast
 import atexit
 import fcntl
 import hashlib
@@ -14,6 +15,7 @@ import json
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -165,6 +167,7 @@ def release_cells(notebook: Notebook) -> list[ReleaseCell]:
     nodes = [node for node in to_ipynb(notebook).cells if not {"misconceptions", "alternative"} & set(node.metadata.get("tags", []))]
     cells = [cell for cell in notebook.cells if cell.role not in ("misconceptions", "alternative")]
     released = []
+    imports = _imports(notebook)
     for cell, node in zip(cells, nodes, strict=True):
         source = cell.public
         graded = cell.source
@@ -174,10 +177,34 @@ def release_cells(notebook: Notebook) -> list[ReleaseCell]:
             source = graded = without_region(cell.source, BEGIN_SOLUTION, END_SOLUTION)
         elif cell.role == "check":
             # whatever the learner's own cells may have made of the name
-            graded = "from autograder import check\n" + graded
+            graded = "from autograder import check\n" + _with_own_imports(graded, imports)
         role = "prose" if cell.role == "badge" else cell.role
         released.append(ReleaseCell(role, cell.name, cell.grade_id, node.id, source, graded))
     return released
+
+
+def _imports(notebook: Notebook) -> dict[str, str]:
+    """{name: statement} of what the notebook's import cells bind, the exercises' own names excepted."""
+    found: dict[str, str] = {}
+    for cell in notebook.cells:
+        for statement in ast.parse(cell.source).body if cell.role == "plain" else ():
+            if isinstance(statement, (ast.Import, ast.ImportFrom)):
+                for alias in statement.names:
+                    one = ast.Import([alias]) if isinstance(statement, ast.Import) else ast.ImportFrom(statement.module, [alias], statement.level)
+                    found[alias.asname or alias.name.partition(".")[0]] = ast.unparse(one)
+    return {name: text for name, text in found.items() if name not in notebook.exercises}
+
+
+def _with_own_imports(source: str, imports: dict[str, str]) -> str:
+    """A check's cell whose function imports what it uses itself, so that it does not depend on what cells above have made of `F` or `math`."""
+    function = next((statement for statement in ast.parse(source).body if isinstance(statement, ast.FunctionDef)), None)
+    if function is None or function.body[0].lineno == function.lineno:
+        return source
+    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    lines, first = source.split("\n"), function.body[0]
+    at = min([first.lineno, *(node.lineno for node in getattr(first, "decorator_list", []))]) - 1
+    lines[at:at] = [" " * first.col_offset + text for name, text in imports.items() if name in used]
+    return "\n".join(lines)
 
 
 def grade_one(job: Job) -> Graded:
@@ -198,9 +225,24 @@ def grade_one(job: Job) -> Graded:
         checks,
         [(cell.role, cell.name, cell.source, cell.origin) for cell in plan],
         {cell.name: found.found[cell.name].source for cell in notebook.written if cell.name and cell.name in found.found},
-        list(found.flags),
+        [*found.flags, *_curious(found)],
         run.cpu_seconds,
     )
+
+
+_MACHINERY = re.compile(
+    r"autograder\.\w+|AUTOGRADER_\w+|_getframe|\bf_back\b|\bgc\.get_\w+|\bgetrefcount|DisableTorchFunction\w*|_pop_mode\w*|"
+    r"ast_transformers|input_transformers\w*|/proc/\w*|\bctypes\b|__code__|sys\.modules|ScriptFunction"
+)
+
+
+def _curious(found: Match) -> Iterator[str]:
+    """Remarks on cells that reach for what checks are made of. They cost nothing: someone should have a look."""
+    cells = {cell.cell: cell.source for cell in found.free} | {cell.cell: cell.source for cell in found.found.values() if cell.cell}
+    for number, source in sorted(cells.items()):
+        names = list(dict.fromkeys(match.group() for match in _MACHINERY.finditer(source)))
+        if names:
+            yield f"machinery: cell {number} mentions {', '.join(names[:5])}; have a look whether it works on the exercise or on its check"
 
 
 def _judge_check(
@@ -534,6 +576,9 @@ def grade(
     """
     from autograder.sandbox import available
 
+    forks, why_not = engine.can_fork()
+    if unsafe and not forks:
+        raise GradingError(f"submissions cannot be run here: {why_not.partition(';')[0]}")
     works, why = available()
     if not works and not unsafe:
         raise GradingError(f"no sandbox: {why}. Without one, learners' code would run with your rights; `--unsafe` says that you accept that")
@@ -759,14 +804,15 @@ def _environment_hash() -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """The content of a submitted file; of what is no ordinary file, or cannot be read, its name: it is not run."""
+    """The content of a submitted file; of what is no ordinary file, or cannot be read, its kind and name: it is not run."""
     try:
-        if not path.is_symlink() and path.is_file() and path.stat().st_size <= MOST_HASHED:
+        kind, size = stat.S_IFMT(path.lstat().st_mode), path.lstat().st_size
+        if kind == stat.S_IFREG and size <= MOST_HASHED:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        pass
-    return f"no file: {path.name}"
+        return f"no file: {kind} {size > MOST_HASHED} {path.name}"
+    except OSError as error:
+        return f"no file: {error.errno} {path.name}"
 
 
 def _written(name: str) -> str:

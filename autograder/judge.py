@@ -209,6 +209,7 @@ def _bar_difference(found: Value, policy: Policy, name: str) -> Difference | Non
     value = found.content.item() if found.kind == "tensor" and found.content.numel() == 1 else found.content
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return Difference(f"{name} is {_kind(found)}; expected a number.")
+    value = _real(value)
     if policy.at_least is not None and not value >= policy.at_least:
         return Difference(f"{name} is {value:.4g}; at least {policy.at_least:.4g} is needed.")
     if policy.at_most is not None and not value <= policy.at_most:
@@ -216,7 +217,13 @@ def _bar_difference(found: Value, policy: Policy, name: str) -> Difference | Non
     return None
 
 
+def _real(value: float) -> float:
+    """An integer may have thousands of digits; beyond what a float holds it is infinite."""
+    return value if not isinstance(value, int) or abs(value) < 1e300 else float("inf") if value > 0 else float("-inf")
+
+
 def _number_difference(expected: float, found: float, policy: Policy, name: str) -> Difference | None:
+    found = _real(found)
     if isinstance(expected, int) or policy.exact:
         same = expected == found
     else:

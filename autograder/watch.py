@@ -4,6 +4,7 @@
 library: only a call whose nearest caller is the learner's. Code that works against it in its own process can evade it.
 """
 
+# ruff: noqa: PTH100, PTH109, PTH111, PTH118, PTH120
 from __future__ import annotations
 
 import fnmatch
@@ -24,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _MODULES = os.path.join(_TORCH, "nn", "modules") + os.sep
+_CONTAINERS = (_MODULES + "module.py", _MODULES + "container.py")
 # Where code may come from that is not the learner's: what was importable when the package was, the working folder excepted.
 _LIBRARIES = tuple(
     {
@@ -68,13 +70,13 @@ def _forbidden(patterns: tuple[str, ...]) -> tuple[dict[Any, str], tuple[type, .
     return functions, tuple(classes), frozenset(operators)
 
 
-def _is_learners(frame: FrameType | None, check: str, *, through_modules: bool) -> bool:
+def _is_learners(frame: FrameType | None, check: str) -> bool:
     """Whether the nearest caller that is neither torch's machinery nor the standard library's is the learner's."""
     while frame is not None:
         path = frame.f_code.co_filename
         if path == check:
             return False
-        if path.startswith(_MODULES) and not through_modules:
+        if path.startswith(_MODULES) and path not in _CONTAINERS:
             return False  # a ready-made layer that may be used may call what it is made of
         if path.startswith(_TORCH) or (path.startswith(_STANDARD) and not path.startswith(_PACKAGES)) or path.startswith("<frozen "):
             frame = frame.f_back
@@ -108,7 +110,7 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None) -> Any:
         name = self._name(func)
-        if name is not None and _is_learners(sys._getframe(1), self._check, through_modules=False):
+        if name is not None and _is_learners(sys._getframe(1), self._check):
             raise ForbiddenCall(name)
         return func(*args, **(kwargs or {}))
 
@@ -127,7 +129,7 @@ def watching(patterns: Sequence[str], check: str) -> Iterator[None]:
         return
 
     def hook(module: nn.Module, inputs: Any) -> None:
-        if isinstance(module, classes) and _is_learners(sys._getframe(1), check, through_modules=True):
+        if isinstance(module, classes) and _is_learners(sys._getframe(1), check):
             kind = next(kind for kind in classes if isinstance(module, kind))
             raise ForbiddenCall(f"torch.nn.{kind.__name__}")
 
@@ -136,7 +138,7 @@ def watching(patterns: Sequence[str], check: str) -> Iterator[None]:
         def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
             found = re.findall(r"aten::(\w+)", str(getattr(self, "inlined_graph", self.graph)))
             name = next((name for name in found if any(_names(each, name) for each in operators)), None)
-            if name is not None and _is_learners(sys._getframe(1), check, through_modules=False):
+            if name is not None and _is_learners(sys._getframe(1), check):
                 raise ForbiddenCall(f"{name} in a scripted function")
             return call(self, *args, **kwargs)
 
@@ -147,11 +149,11 @@ def watching(patterns: Sequence[str], check: str) -> Iterator[None]:
     calls = [kind.__call__ for kind in kinds]
     try:
         for kind, call in zip(kinds, calls, strict=True):
-            kind.__call__ = scripted(call)
+            kind.__call__ = scripted(call)  # type: ignore[method-assign]
         with _Calls(functions, operators, check):
             yield
     finally:
         for kind, call in zip(kinds, calls, strict=True):
-            kind.__call__ = call
+            kind.__call__ = call  # type: ignore[method-assign]
         if handle is not None:
             handle.remove()
