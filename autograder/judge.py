@@ -224,11 +224,11 @@ def _real(value: float) -> float:
 
 def _number_difference(expected: float, found: float, policy: Policy, name: str) -> Difference | None:
     found = _real(found)
+    both_nan = expected != expected and found != found
     if isinstance(expected, int) or policy.exact:
-        same = expected == found
+        same = both_nan or expected == found
     else:
         tolerance = policy.tol if policy.tol is not None else TOLERANCE[torch.float32]
-        both_nan = expected != expected and found != found
         same = both_nan or expected == found or abs(found - expected) <= tolerance * (abs(expected) + max(abs(expected), SMALLEST_SCALE))
     return None if same else Difference(f"{name} is {found:.6g}; expected {expected:.6g}.")
 
@@ -243,7 +243,7 @@ def _tensor_difference(expected: torch.Tensor, found: torch.Tensor, policy: Poli
     ):
         return Difference(f"{name} has dtype {_dtype(found.dtype)}; expected {_dtype(expected.dtype)}.")
     if not expected.dtype.is_floating_point or policy.exact:
-        wrong = expected != found
+        wrong = (expected != found) & ~((expected != expected) & (found != found))  # NaN where NaN was expected
     elif expected.dtype == found.dtype and torch.equal(expected, found):
         return None
     else:
