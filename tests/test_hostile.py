@@ -28,7 +28,7 @@ from autograder.build import read_all
 from autograder.grade import GradingError, Limits, Report, grade
 from autograder.judge import judge
 from autograder.notebook import Notebook
-from autograder.recording import CheckRecording
+from autograder.recording import CheckRecording, Recording
 from autograder.sandbox import available
 from autograder.watch import ForbiddenCall, watching
 from tests import hostile
@@ -302,6 +302,13 @@ def test_every_check_of_the_course_compiles_with_its_own_imports() -> None:
         for cell in release_cells(notebook):
             if cell.role == "check":
                 compile(cell.graded_source, cell.name or "", "exec")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "recordings").glob("*/*.json")), ids=lambda path: path.stem)
+def test_no_check_rests_on_bars_alone_which_a_forged_number_would_clear(path: Path) -> None:
+    for name, recording in Recording.load(path.with_suffix("")).checks.items():
+        core = [case for case in recording.reference.cases if case.part is None]
+        assert any(case.policy.at_least is None and case.policy.at_most is None for case in core), name
 
 
 def test_cells_that_reach_for_the_machinery_are_remarked_on_and_others_are_not() -> None:
