@@ -48,6 +48,8 @@ class ExerciseAudit:
     mistakes_named: int = 0
     alternatives: int = 0
     seeds: int = 0
+    pairs: int = 0
+    pairs_named: int = 0
     mutants: int = 0
     mutants_killed: int = 0
     mutants_equivalent: int = 0
@@ -59,10 +61,11 @@ class ExerciseAudit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to try: how many grading seeds for right solutions, whether to generate mutants, and the time limit of one experiment in seconds."""
+    """What to try: grading seeds for right solutions, whether to generate mutants, pairs of mistakes, seconds that one experiment may take."""
 
     seeds: int = 3
     mutants: bool = True
+    pairs: int = 6
     time_limit: float = 60.0
 
 
@@ -137,6 +140,7 @@ def audit_exercise(bench: Bench, plan: Plan) -> ExerciseAudit:
         if hidden:
             result.weak_cases = _weak_cases(recording)
             result.faults += _audit_messages(bench, recording)
+            _measure_pairs(bench, recording, seed, plan, result)
             if plan.mutants:
                 result.faults += _audit_mutants(bench, recording, seed, plan, result)
     for seed in GRADING_SEEDS[: plan.seeds]:
@@ -218,6 +222,23 @@ def _audit_messages(bench: Bench, recording: CheckRecording) -> Iterator[str]:
         for line in telling:
             if line in mistake.says:
                 yield f"mistake “{mistake.name}” gives away a line of the solution: {line}"
+
+
+def _measure_pairs(bench: Bench, recording: CheckRecording, seed: int, plan: Plan, result: ExerciseAudit) -> None:
+    """Two mistakes at once: how often one of them is named. A measurement, no fault: some pairs cannot be told apart, some cancel out."""
+    edits = bench.mistakes
+    pairs = [(one, other) for index, one in enumerate(edits) for other in edits[index + 1 :] if one.source is None and other.source is None]
+    for one, other in pairs[:: max(1, len(pairs) // plan.pairs)] if plan.pairs else ():
+        try:
+            source = other.apply(one.apply(bench.exercise))
+        except ValueError:
+            continue  # they edit the same place
+        if result.pairs == plan.pairs:
+            break
+        verdict = _verdict(bench, recording, source, bench.answer(source, seed, True, plan.time_limit))
+        if not verdict.passed:
+            result.pairs += 1
+            result.pairs_named += verdict.misconception in (one.name, other.name)
 
 
 def solution_lines(source: str) -> Iterator[str]:
@@ -302,21 +323,23 @@ def checks_page(results: Sequence[ExerciseAudit]) -> str:
         "# What the checks are proved on",
         "",
         "Written by `autograder audit --write`. Cases are public + hidden. A mistake counts as named when its sentence is the first line of the verdict.",
+        "“Two at once” are pairs of mistakes made together, and how many verdicts name one of the two.",
         "A mutant is an edit of the reference made by a rule; killed means rejected, equivalent means shown to compute the same (the reason stands in",
         "the source), specific means that the verdict said more than that numbers differ.",
         "",
-        "| exercise | points | cases | mistakes named | right solutions accepted × seeds | mutants killed | equivalent | specific |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| exercise | points | cases | mistakes named | two at once | right solutions accepted × seeds | mutants killed | equivalent | specific |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     notebook = ""
     for item in results:
         if item.notebook != notebook:
             notebook = item.notebook
-            rows.append(f"| **{notebook}** | | | | | | | |")
+            rows.append(f"| **{notebook}** | | | | | | | | |")
         wrong = item.mutants - item.mutants_equivalent
         share = f"{100 * item.mutants_named / item.mutants_killed:.0f} %" if item.mutants_killed else ""
         rows.append(
             f"| `{item.check}` | {item.points} | {item.cases} + {item.hidden_cases} | {item.mistakes_named} of {item.mistakes} | "
+            f"{item.pairs_named} of {item.pairs} | "
             f"{item.alternatives} × {item.seeds} | {item.mutants_killed} of {wrong} | {item.mutants_equivalent} | {share} |"
         )
     killed, named = sum(item.mutants_killed for item in results), sum(item.mutants_named for item in results)
