@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox grade test lab build build-check run audit audit-full lint types clean
+.PHONY: help setup sandbox grade test lab build build-check run audit audit-full stress lint types clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -45,8 +45,9 @@ test: setup  ## the tests
 lab: setup  ## open the learner's notebooks in JupyterLab
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=notebooks
 
-build: setup  ## regenerate notebooks, papers and recordings from solutions/*.py
+build: setup  ## regenerate notebooks, papers and recordings from solutions/*.py, and the README's table
 	@$(BIN)/autograder build
+	@$(BIN)/python -m tests.test_documents
 
 build-check: setup
 	@$(BIN)/autograder build --check
@@ -59,6 +60,9 @@ audit: setup  ## prove the checks: reference, stubs, mistakes, alternatives, mut
 
 audit-full: setup  ## the same on 20 seeds, without the cache, and write docs/checks.md
 	@$(BIN)/autograder audit -j $(JOBS) --seeds 20 --no-cache --write
+
+stress: setup  ## right solutions on 200 seeds: how much of the tolerances they use
+	@$(BIN)/python -m tests.test_numbers --seeds 200 -j $(JOBS)
 
 lint: setup  ## ruff: style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check autograder tests papers/__init__.py

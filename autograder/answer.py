@@ -219,7 +219,7 @@ def answer_from_json(data: Any, table: TensorTable) -> Answer:
 def encode(answer: Answer) -> bytes:
     """One safetensors file whose header's metadata holds the answer as JSON. Raises ValueError above `MAX_BYTES`."""
     table = TensorTable()
-    text = json.dumps(answer_to_json(answer, table), sort_keys=True)
+    text = json.dumps(answer_to_json(answer, table))
     # safetensors writes an empty file without metadata, so there is always at least one tensor
     data: bytes = save_tensors({**table.tensors, "format": torch.tensor([1])}, metadata={"answer": text})
     if len(data) > MAX_BYTES:

@@ -29,7 +29,7 @@ from autograder.cells import cell_defining, checked_names, top_level_names
 from autograder.forbid import Use, forbidden_uses
 from autograder.judge import judge
 from autograder.recording import NoRecording, shipped
-from autograder.verdict import Verdict
+from autograder.verdict import STATUSES, Verdict
 from autograder.watch import watching
 
 Experiment = Callable[[Case], None]
@@ -43,7 +43,8 @@ class CheckFailed(AssertionError):
         self.verdict = verdict
 
     def _render_traceback_(self) -> list[str]:
-        return [f"{self.verdict.check}: {self.verdict.status}. The notebook stops here; fix this exercise and run the cells again."]
+        state = STATUSES[self.verdict.status]
+        return [f"{self.verdict.check}: {state}. The notebook stops here; work on this exercise and run the cells again."]
 
 
 @dataclass(frozen=True)

@@ -299,8 +299,6 @@ def _carried_forward(
     for line in checks:
         name = line["check"]
         used = [other for other in wrong if other in _builds_on(name, plan)]
-        if line["status"] != "passed":
-            wrong.append(name)
         merged = {found.found[other].cell for other in used if other in found.found} & {found.found[name].cell if name in found.found else None}
         if line["status"] in ("wrong", "error", "partial", "not_attempted") and used and not merged:
             again = [
@@ -319,10 +317,12 @@ def _carried_forward(
             run.cpu_seconds += second.cpu_seconds
             verdict = _judge_check(name, notebook, recording, found, plan, second)
             listed = " and ".join(f"`{other}`" for other in used)
-            if verdict["status"] == "passed":
+            if verdict["status"] == "passed":  # right by itself: those that build on it may use it
                 yield {**verdict, "message": f"Right, and judged with the reference's {listed}, since yours is not right yet."}
                 continue
             line = {**line, "message": f"{line['message']}\nIt uses {listed}, which is not right yet: begin there."}
+        if line["status"] != "passed":
+            wrong.append(name)
         yield line
 
 
@@ -726,6 +726,9 @@ def _write(
             out / "autograded" / submission.student / submission.assignment / f"{submission.notebook}.ipynb",
             nbformat.writes(node, version=4) + "\n",
         )
+    # for nbgrader's formgrader and exports, started in the grading folder
+    config = f"c = get_config()\nc.CourseDirectory.source_directory = {str(root / 'solutions')!r}\n"
+    _write_atomically(out / "nbgrader_config.py", config)
     _write_atomically(out / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in report.results))
     write_gradebook(out / "gradebook.db", report.results, notebooks, answers=answers)
     _write_atomically(out / "grades.csv", grades_csv(report.results, notebooks, out / "gradebook.db"))

@@ -59,7 +59,7 @@ class Recording:
         table = TensorTable()
         checks = [_check_to_json(check, table) for check in self.checks.values()]
         stem.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"assignment": self.assignment, "notebook": self.notebook, "checks": checks}, indent=1, sort_keys=True)
+        text = json.dumps({"assignment": self.assignment, "notebook": self.notebook, "checks": checks}, indent=1)
         stem.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
         path = stem.with_suffix(".safetensors")
         save_file(dict(sorted(table.tensors.items())), path)

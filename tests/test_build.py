@@ -121,7 +121,7 @@ def test_every_exercise_has_three_hints_and_its_recording_holds_no_hidden_case(n
 
 
 def test_stubs_say_what_to_implement() -> None:
-    (exercise,) = [cell for cell in _small_cells("Affine")]
+    (exercise,) = _small_cells("Affine")
     assert stub_messages(exercise) == ["implement Affine.__init__", "implement Affine.forward"]
     assert 'raise NotImplementedError("implement Affine.forward")' in stubbed(exercise)
 

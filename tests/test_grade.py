@@ -51,7 +51,7 @@ def test_results_have_their_fields_in_order_and_sum_up(graded) -> None:
         assert tuple(line) == RESULT_FIELDS
         assert line["status"] in STATUSES and 0 <= line["points"] <= line["max_points"]
         assert (line["points"] == line["max_points"]) == (line["status"] == "passed")
-    total = {student: 0 for student in {line["student"] for line in lines(grading)}}
+    total = dict.fromkeys((line["student"] for line in lines(grading)), 0)
     for line in lines(grading):
         total[line["student"]] += line["points"]
     best = sum(cell.points for notebook in WEEK2 for cell in notebook.checks.values())
@@ -76,7 +76,7 @@ def test_a_message_says_what_happened(graded) -> None:
 def test_no_message_or_page_shows_a_line_of_a_solution(graded) -> None:
     from autograder.audit import solution_lines
 
-    submitted, grading, _ = graded
+    _, grading, _ = graded
     secret = {
         line.split("  #")[0].strip() for notebook in WEEK2 for cell in notebook.exercises.values() for line in solution_lines(cell.source)
     }
