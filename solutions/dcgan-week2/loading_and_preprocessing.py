@@ -1798,7 +1798,7 @@ for name, channels in (("mnist", 1), ("fashion_mnist", 1), ("cifar10", 3), ("cel
             fetch = PROFILE == "full" and name == "cifar10"
             loaders[name] = real_images(name, folder, transform=build_transform(channels=channels), download=fetch), channels
         except DatasetUnavailable as error:
-            print(str(error)[:160], "…")
+            print(error)
 if folder is None:
     print("No DATA_DIR: the embedded sets only.")
 

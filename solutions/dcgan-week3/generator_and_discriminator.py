@@ -181,6 +181,11 @@ hints(
     "Section 3, “Architecture guidelines for stable Deep Convolutional GANs”, and section 3's exceptions: where batch-norm is *not* applied.",
     "A transposed convolution from the noise to 8·ngf channels with stride 1 and no padding, then four that halve the channels and double the side, the last one to nc channels. Batch-norm and ReLU between any two of them; tanh after the last. No biases.",
 )
+equivalents("Generator", {
+    "option dropped: `layers: list[nn.Module] = [nn.ConvTranspose2d(nz, widths[0], 4, stride=1, padding=0, bias=False)]` → `layers: list[nn.Module] = [nn.ConvTranspose2d(nz, widths[0], 4, padding=0, bias=False)]`": "1 is the default stride",
+    "number: `layers: list[nn.Module] = [nn.ConvTranspose2d(nz, widths[0], 4, stride=1, padding=0, bias=False)]` → `layers: list[nn.Module] = [nn.ConvTranspose2d(nz, widths[0], 4, stride=2, padding=0, bias=False)]`": "the noise is one pixel: there is no second step to take",
+    "option dropped: `layers: list[nn.Module] = [nn.ConvTranspose2d(nz, widths[0], 4, stride=1, padding=0, bias=False)]` → `layers: list[nn.Module] = [nn.ConvTranspose2d(nz, widths[0], 4, stride=1, bias=False)]`": "0 is the default padding",
+})  # fmt: skip
 misconceptions(
     "Generator",
     mistake("no tanh", (", nn.Tanh())", ")"), says="The last layer has no tanh: values are not bounded, while real images are in [−1, 1]."),
@@ -430,6 +435,11 @@ hints(
     "Four convolutions that halve the side and double the channels, each followed by a leaky ReLU; batch-norm between the two from the second on. Then one convolution to a single number, "
     "flattened to one axis so that a batch of one keeps it. No biases, no sigmoid.",
 )
+equivalents("Discriminator", {
+    "option dropped: `self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, stride=1, padding=0, bias=False))` → `self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, padding=0, bias=False))`": "1 is the default stride",
+    "number: `self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, stride=1, padding=0, bias=False))` → `self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, stride=2, padding=0, bias=False))`": "4 × 4 features and a kernel of 4: there is one window only",
+    "option dropped: `self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, stride=1, padding=0, bias=False))` → `self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, stride=1, bias=False))`": "0 is the default padding",
+})  # fmt: skip
 misconceptions(
     "Discriminator",
     mistake("a sigmoid", ("return self.layers(x).flatten()", "return torch.sigmoid(self.layers(x).flatten())"), says="The result is a probability; the logit is wanted, without the sigmoid. The loss takes it, in a way that does not overflow."),
@@ -723,8 +733,8 @@ kinds = {
 }
 for label, (tensors, colour) in kinds.items():
     values = torch.cat([tensor.detach().flatten() for tensor in tensors])
-    left.hist(values.numpy(), bins=60, range=(-0.08, 0.08), density=True, histtype="step", color=colour, linewidth=1.6, label=label)
-left.set(xlabel="value", ylabel="density", title="Weights after init_weights")
+    left.hist(values.numpy(), bins=32, range=(-0.08, 0.08), density=True, histtype="step", color=colour, linewidth=1.6, label=label)
+left.set(xlabel="value", ylabel="density", title="Weights after init_weights", ylim=(0, 30))
 noise = torch.randn(200, 100, 1, 1)
 for label, mean, colour in (("γ around 1", 1.0, BLUE), ("γ around 0", 0.0, ORANGE)):
     for layer in generator.modules():
@@ -733,15 +743,15 @@ for label, mean, colour in (("γ around 1", 1.0, BLUE), ("γ around 0", 0.0, ORA
     with torch.no_grad():
         images = generator(noise)
     right.hist(images.flatten()[::97].numpy(), bins=80, range=(-0.8, 0.8), histtype="step", color=colour, linewidth=1.6, label=f"{label}: deviation {images.std():.1e}", log=True)
-right.set(xlabel="value of a pixel", ylabel="count", title="Pixels of an untrained generator")
+right.set(xlabel="value of a pixel", ylabel="count", title="Pixels of an untrained generator", ylim=(0.5, 3e5))
 for axis in (left, right):
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# **What to see.** Left: both are bells of deviation 0.02, the one around 0, the other around 1. Right: with γ around 1 the generator already answers to its noise. With γ around 0 each of four layers passes on a fiftieth,
-# all pixels are 0 to many digits, and so is the gradient on its way back.
+# **What to see.** Left: both are bells of deviation 0.02, the one around 0, the other around 1. Right (mind the logarithmic axis): with γ around 1 the generator already answers to its noise. With γ around 0 its last
+# batch-norm lets a fiftieth through: every pixel is nearly 0, whatever the noise.
 
 # %% [markdown]
 # ## Exercise 4 · `build_criterion`
@@ -1010,6 +1020,8 @@ left.axhline(2 * torch.log(torch.tensor(2.0)).item(), color=GREY, linestyle="--"
 left.set(xlabel="step", ylabel="loss, nats", title="The discriminator's loss", ylim=(0, None))
 for (label, values), colour, marker in zip(logits.items(), (BLUE, ORANGE), "os"):
     right.plot(values, marker + "-", color=colour, label=label)
+for axis in (left, right):
+    axis.set_xticks(range(0, 20, 4))
 right.set(xlabel="step", ylabel="mean logit", title="What it says about the images")
 for axis in (left, right):
     axis.legend(frameon=False)
@@ -1017,8 +1029,8 @@ for axis in (left, right):
 plt.show()
 
 # %% [markdown]
-# **What to see.** The loss begins at $2 \log 2 \approx 1.39$, a coin tossed twice, and falls within a few steps; the logits of real and generated images part, to positive and negative. An untrained generator is no opponent. In week 4 it
-# fights back.
+# **What to see.** The loss begins near $2 \log 2 \approx 1.39$, a coin tossed twice, since the first logits say little about either kind of image. It falls within a few steps, and the logits of real and generated images part, to positive and negative.
+# An untrained generator is no opponent. In week 4 it fights back.
 
 # %% [markdown] written="count_by_hand" points=2
 # ## Question 1 · count by hand
