@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from autograder.checks import CheckFailed, begin, check
     from autograder.tally import score
 
-__all__ = ["CheckFailed", "alternative", "begin", "check", "equivalents", "hint", "hints", "misconceptions", "mistake", "score"]
+__all__ = [
+    "CheckFailed",
+    "alternative",
+    "begin",
+    "check",
+    "equivalents",
+    "hint",
+    "hints",
+    "misconceptions",
+    "mistake",
+    "score",
+]
 __version__ = "0.1.0"
 
 _HOMES = {

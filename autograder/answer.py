@@ -128,7 +128,11 @@ class TensorTable:
 
     def add(self, tensor: torch.Tensor) -> str:
         tensor = tensor.detach().cpu().contiguous()
-        identity = (str(tensor.dtype), tuple(tensor.shape), tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        identity = (
+            str(tensor.dtype),
+            tuple(tensor.shape),
+            tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"",
+        )
         if identity not in self._keys:
             self._keys[identity] = f"{len(self._keys):05d}"
             self.tensors[self._keys[identity]] = tensor.clone()
@@ -202,8 +206,12 @@ def answer_from_json(data: Any, table: TensorTable) -> Answer:
         cases.append(
             CaseRecord(
                 name=_get(item, "name", str),
-                values={str(path): value_from_json(value, table) for path, value in _get(item, "values", dict, {}).items()},
-                inputs={str(path): value_from_json(value, table) for path, value in _get(item, "inputs", dict, {}).items()},
+                values={
+                    str(path): value_from_json(value, table) for path, value in _get(item, "values", dict, {}).items()
+                },
+                inputs={
+                    str(path): value_from_json(value, table) for path, value in _get(item, "inputs", dict, {}).items()
+                },
                 policy=_policy_from_json(_get(item, "policy", dict, {})),
                 labels=tuple(str(label) for label in _get(item, "labels", list, [])),
                 part=part if isinstance(part, str) else None,
@@ -213,7 +221,9 @@ def answer_from_json(data: Any, table: TensorTable) -> Answer:
         )
     parts = {str(name): points for name, points in _get(data, "parts", dict).items() if isinstance(points, int)}
     seconds = data.get("seconds")
-    return Answer(_get(data, "check", str), tuple(cases), parts, float(seconds) if isinstance(seconds, (int, float)) else 0.0)
+    return Answer(
+        _get(data, "check", str), tuple(cases), parts, float(seconds) if isinstance(seconds, (int, float)) else 0.0
+    )
 
 
 def encode(answer: Answer) -> bytes:
@@ -223,7 +233,9 @@ def encode(answer: Answer) -> bytes:
     # safetensors writes an empty file without metadata, so there is always at least one tensor
     data: bytes = save_tensors({**table.tensors, "format": torch.tensor([1])}, metadata={"answer": text})
     if len(data) > MAX_BYTES:
-        raise ValueError(f"the answer is {len(data) / 2**20:.0f} MiB; at most {MAX_BYTES / 2**20:.0f} MiB can be recorded")
+        raise ValueError(
+            f"the answer is {len(data) / 2**20:.0f} MiB; at most {MAX_BYTES / 2**20:.0f} MiB can be recorded"
+        )
     return data
 
 

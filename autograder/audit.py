@@ -70,7 +70,11 @@ class Plan:
 
 
 def audit(
-    root: Path, names: Sequence[str] = (), plan: Plan = Plan(), workers: int = 2, cache: Path | None = None,
+    root: Path,
+    names: Sequence[str] = (),
+    plan: Plan = Plan(),
+    workers: int = 2,
+    cache: Path | None = None,
     progress: Callable[[str, int], None] = lambda key, total: None,
 ) -> list[ExerciseAudit]:
     """Audit every exercise of the named assignments, a notebook a process.
@@ -81,7 +85,9 @@ def audit(
     """
     notebooks = read_all(root, names)
     results: dict[str, list[ExerciseAudit]] = {}
-    context = multiprocessing.get_context("spawn")  # a fresh interpreter a notebook: it forks, and must not have run torch before
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fresh interpreter a notebook: it forks, and must not have run torch before
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
         futures = {pool.submit(audit_notebook, root, notebook.key, plan, cache): notebook for notebook in notebooks}
         for future, notebook in futures.items():
@@ -158,7 +164,8 @@ def make_recording(bench: Bench, seed: int, hidden: bool, time_limit: float) -> 
     assert cell.check is not None
     reference = bench.answer(bench.exercise, seed, hidden, time_limit)
     mistakes = tuple(
-        Mistake(edit.name, edit.says, bench.answer(edit.apply(bench.exercise), seed, hidden, time_limit)) for edit in bench.mistakes
+        Mistake(edit.name, edit.says, bench.answer(edit.apply(bench.exercise), seed, hidden, time_limit))
+        for edit in bench.mistakes
     )
     return CheckRecording(
         bench.name, cell.points, reference, mistakes, (), cell.check.paper, cell.check.forbid, bench.notebook.stubs
@@ -227,7 +234,12 @@ def _audit_messages(bench: Bench, recording: CheckRecording) -> Iterator[str]:
 def _measure_pairs(bench: Bench, recording: CheckRecording, seed: int, plan: Plan, result: ExerciseAudit) -> None:
     """Two mistakes at once: how often one of them is named. A measurement, no fault: some pairs cannot be told apart, some cancel out."""
     edits = bench.mistakes
-    pairs = [(one, other) for index, one in enumerate(edits) for other in edits[index + 1 :] if one.source is None and other.source is None]
+    pairs = [
+        (one, other)
+        for index, one in enumerate(edits)
+        for other in edits[index + 1 :]
+        if one.source is None and other.source is None
+    ]
     for one, other in pairs[:: max(1, len(pairs) // plan.pairs)] if plan.pairs else ():
         try:
             source = other.apply(one.apply(bench.exercise))
@@ -257,13 +269,19 @@ def _weak_cases(recording: CheckRecording) -> list[str]:
     """Cases on which no known mistake differs from the reference: they tell nothing apart."""
     weak = []
     for case in recording.reference.cases:
-        differs = [m for m in recording.mistakes if (r := m.answer.case(case.name)) is None or _difference(case, r, case.policy)]
+        differs = [
+            m
+            for m in recording.mistakes
+            if (r := m.answer.case(case.name)) is None or _difference(case, r, case.policy)
+        ]
         if not differs and recording.mistakes:
             weak.append(case.name)
     return weak
 
 
-def _audit_mutants(bench: Bench, recording: CheckRecording, seed: int, plan: Plan, result: ExerciseAudit) -> Iterator[str]:
+def _audit_mutants(
+    bench: Bench, recording: CheckRecording, seed: int, plan: Plan, result: ExerciseAudit
+) -> Iterator[str]:
     from autograder.mutants import mutants
 
     unused = set(bench.equivalents)
@@ -287,7 +305,10 @@ def _audit_mutants(bench: Bench, recording: CheckRecording, seed: int, plan: Pla
 
 def _specific(verdict: Verdict) -> bool:
     """Whether the message says more than that numbers differ: shape, dtype, None, NaN, an input changed, a missing gradient."""
-    return any(word in verdict.message for word in ("has shape", "has dtype", "None", "NaN", "in place", "names", "is a ", "results"))
+    return any(
+        word in verdict.message
+        for word in ("has shape", "has dtype", "None", "NaN", "in place", "names", "is a ", "results")
+    )
 
 
 def _stored(cache: Path | None, notebook: Notebook, name: str, plan: Plan, papers: Path) -> Path | None:
@@ -307,9 +328,22 @@ def _stored(cache: Path | None, notebook: Notebook, name: str, plan: Plan, paper
         if cell.role in ("setup", "plain", "parameters", "exercise"):
             digest.update(cell.source.encode())
     for cell in notebook.cells:
-        if (cell.role == "misconceptions" and f'"{name}"' in cell.source) or (cell.role == "alternative" and cell.name == name):
+        if (cell.role == "misconceptions" and f'"{name}"' in cell.source) or (
+            cell.role == "alternative" and cell.name == name
+        ):
             digest.update(cell.source.encode())
-    for module in ("answer", "case", "checks", "forbid", "judge", "authoring", "mutants", "audit", "workbench", "notebook"):
+    for module in (
+        "answer",
+        "case",
+        "checks",
+        "forbid",
+        "judge",
+        "authoring",
+        "mutants",
+        "audit",
+        "workbench",
+        "notebook",
+    ):
         digest.update((package / f"{module}.py").read_bytes())
     for path in sorted(papers.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -345,5 +379,8 @@ def checks_page(results: Sequence[ExerciseAudit]) -> str:
     killed, named = sum(item.mutants_killed for item in results), sum(item.mutants_named for item in results)
     wrong = sum(item.mutants - item.mutants_equivalent for item in results)
     share = f"{100 * named / killed:.0f} %" if killed else "none"
-    rows += ["", f"Together: {len(results)} exercises, {killed} of {wrong} mutants killed, {share} of them with a specific message."]
+    rows += [
+        "",
+        f"Together: {len(results)} exercises, {killed} of {wrong} mutants killed, {share} of them with a specific message.",
+    ]
     return "\n".join(rows) + "\n"

@@ -36,7 +36,9 @@ class Edit:
         for old, new in self.replacements:
             count = source.count(old)
             if count != 1:
-                raise ValueError(f"mistake {self.name!r}: {old!r} occurs {count} times in the exercise; an edit has to fit exactly once")
+                raise ValueError(
+                    f"mistake {self.name!r}: {old!r} occurs {count} times in the exercise; an edit has to fit exactly once"
+                )
             source = source.replace(old, new)
         return source
 
@@ -153,7 +155,9 @@ class Hint:
 
 
 def _notebook_globals() -> dict[str, Any]:
-    return sys.modules["IPython"].get_ipython().user_ns if "IPython" in sys.modules else sys.modules["__main__"].__dict__
+    return (
+        sys.modules["IPython"].get_ipython().user_ns if "IPython" in sys.modules else sys.modules["__main__"].__dict__
+    )
 
 
 def _unique(names: Sequence[str], what: str) -> None:
@@ -171,7 +175,9 @@ def _show_matrix(name: str, mistakes: Sequence[Edit], answers: Sequence[Answer])
     """For an instructor: each mistake, the verdict on it, and whether it was named."""
     this = checks.session.checks[name]
     recording = CheckRecording(
-        name, this.points, this.run(checks.seed()),
+        name,
+        this.points,
+        this.run(checks.seed()),
         tuple(Mistake(edit.name, edit.says, answer) for edit, answer in zip(mistakes, answers, strict=True)),
     )
     for edit, answer in zip(mistakes, answers, strict=True):

@@ -56,7 +56,9 @@ class Case:
         """N(0, scale²) of the given shape."""
         return self._tensor(self._random.standard_normal(shape) * scale, dtype)
 
-    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def uniform(
+        self, *shape: int, low: float = 0.0, high: float = 1.0, dtype: torch.dtype = torch.float32
+    ) -> torch.Tensor:
         """U[low, high) of the given shape."""
         return self._tensor(self._random.random_sample(shape) * (high - low) + low, dtype)
 
@@ -143,7 +145,9 @@ class Case:
         result = function(*args, **kwargs)
         modified = [key for key, copy in before.items() if not _same(copy, inputs[key])]
         shown = {
-            key: tensor_value(before.get(key, tensor)) for key, tensor in inputs.items() if tensor.numel() <= SHOWN_INPUT
+            key: tensor_value(before.get(key, tensor))
+            for key, tensor in inputs.items()
+            if tensor.numel() <= SHOWN_INPUT
         }
         for key, argument in kwargs.items():
             if isinstance(argument, (bool, int, float, str)):
@@ -172,7 +176,11 @@ class Case:
                 targets.update({str(key): value for key, value in item.items()})
             else:
                 targets[str(index)] = item
-        outputs = [item for item in (output if isinstance(output, (tuple, list)) else [output]) if isinstance(item, torch.Tensor)]
+        outputs = [
+            item
+            for item in (output if isinstance(output, (tuple, list)) else [output])
+            if isinstance(item, torch.Tensor)
+        ]
         outputs = [item for item in outputs if item.is_floating_point()]
         # weights of their own, so that an output of another shape leaves what later cases draw as it is
         random = random_state(self._seed, self._check, "gradients", name)
@@ -188,7 +196,12 @@ class Case:
         self._end(name, dict(zip(targets, found, strict=True)), Policy(**policy))
 
     def raises(
-        self, name: str, function: Callable[..., Any], *args: Any, errors: tuple[type[BaseException], ...] = (ValueError,), **kwargs: Any
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *args: Any,
+        errors: tuple[type[BaseException], ...] = (ValueError,),
+        **kwargs: Any,
     ) -> None:
         """Record whether `function(*args, **kwargs)` raises one of `errors`, as it should where its input makes no sense."""
         self._begin(name)
@@ -223,7 +236,11 @@ class Case:
 
     def fail(self, error: BaseException) -> None:
         """Record an exception as the end of the case that was running."""
-        name = self._running or f"after “{self._records[-1].name}”" if self._records else self._running or "before the first case"
+        name = (
+            self._running or f"after “{self._records[-1].name}”"
+            if self._records
+            else self._running or "before the first case"
+        )
         self._records.append(CaseRecord(name, error=failure(error), part=self._part))
         self._running = None
 
@@ -246,7 +263,9 @@ class Case:
         modified: Sequence[str] = (),
     ) -> None:
         self._records.append(
-            CaseRecord(name, dict(flatten(result)), dict(inputs or {}), policy, tuple(labels), self._part, tuple(modified))
+            CaseRecord(
+                name, dict(flatten(result)), dict(inputs or {}), policy, tuple(labels), self._part, tuple(modified)
+            )
         )
         self._running = None
 
@@ -260,7 +279,9 @@ def failure(error: BaseException) -> Failure:
             text = linecache.getline(path, line).strip()
             if "case." in text:
                 continue  # the check's own line, not the learner's
-            where = f"line {line} of {frame.f_code.co_name}: {text}" if text else f"line {line} of {frame.f_code.co_name}"
+            where = (
+                f"line {line} of {frame.f_code.co_name}: {text}" if text else f"line {line} of {frame.f_code.co_name}"
+            )
     message = str(error).strip()
     return Failure(type(error).__name__, message[:2000], where[:300])
 
@@ -284,7 +305,9 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
     return (names + [f"input {index + 1}" for index in range(len(names), count)])[:count]
 
 
-def _named_tensors(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+def _named_tensors(
+    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[str, torch.Tensor]]:
     for key, value in [*zip(names, args, strict=True), *kwargs.items()]:
         if isinstance(value, torch.Tensor):
             yield key, value
@@ -301,5 +324,9 @@ def _named_tensors(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[st
 def _same(before: torch.Tensor, after: torch.Tensor) -> bool:
     if before.shape != after.shape or before.dtype != after.dtype:
         return False
-    return bool(torch.equal(torch.nan_to_num(before) if before.is_floating_point() else before,
-                            torch.nan_to_num(after.detach()) if after.is_floating_point() else after))
+    return bool(
+        torch.equal(
+            torch.nan_to_num(before) if before.is_floating_point() else before,
+            torch.nan_to_num(after.detach()) if after.is_floating_point() else after,
+        )
+    )

@@ -37,7 +37,10 @@ def checked_names(source: str) -> set[str]:
     return {
         call.args[0].value
         for call in calls
-        if _is_call_of(call, "check") and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)
+        if _is_call_of(call, "check")
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
     }
 
 

@@ -44,7 +44,9 @@ class CheckFailed(AssertionError):
 
     def _render_traceback_(self) -> list[str]:
         state = STATUSES[self.verdict.status]
-        return [f"{self.verdict.check}: {state}. The notebook stops here; work on this exercise and run the cells again."]
+        return [
+            f"{self.verdict.check}: {state}. The notebook stops here; work on this exercise and run the cells again."
+        ]
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ def judge_here(this: Check) -> Verdict:
     try:
         recording = shipped(session.assignment, session.notebook).checks[this.name]
     except KeyError:
-        raise NoRecording(f"there is no recording of a check named {this.name!r} in {session.assignment}/{session.notebook}") from None
+        raise NoRecording(
+            f"there is no recording of a check named {this.name!r} in {session.assignment}/{session.notebook}"
+        ) from None
     answer = this.run(PUBLIC_SEED, watched=True)
     return judge(answer, recording, forbidden_here(this.name, recording.forbid))
 

@@ -39,8 +39,14 @@ def find_root() -> Path:
 def bar(description: str, total: int | None, quiet: bool) -> tuple[Progress, Any]:
     """A progress bar on stderr; silent when a program reads the output."""
     progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=errors, disable=quiet or not errors.is_terminal, transient=True,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        disable=quiet or not errors.is_terminal,
+        transient=True,
     )
     return progress, progress.add_task(description, total=total)
 
@@ -65,7 +71,11 @@ def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: 
     try:
         with progress:
             report = build_all(
-                find_root(), assignments, check, recordings, lambda step: progress.update(task, advance=1, description=step)
+                find_root(),
+                assignments,
+                check,
+                recordings,
+                lambda step: progress.update(task, advance=1, description=step),
             )
     except UnknownAssignment as error:
         raise BadUsage(str(error)) from error
@@ -85,7 +95,13 @@ def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: 
 
 @main.command()
 @click.argument("assignments", nargs=-1)
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 20), help="Grading seeds on which right solutions have to pass.")
+@click.option(
+    "--seeds",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, 20),
+    help="Grading seeds on which right solutions have to pass.",
+)
 @click.option("--mutants/--no-mutants", default=True, help="Also try generated mutants of every reference.")
 @click.option("-j", "--jobs", default=2, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
 @click.option("--cache/--no-cache", default=True, help="Keep results by content, and try only what changed.")
@@ -93,7 +109,14 @@ def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: 
 @click.option("-v", "--verbose", is_flag=True, help="Also list cases that tell no known mistake apart.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def audit(
-    assignments: tuple[str, ...], seeds: int, mutants: bool, jobs: int, cache: bool, write: bool, verbose: bool, as_json: bool
+    assignments: tuple[str, ...],
+    seeds: int,
+    mutants: bool,
+    jobs: int,
+    cache: bool,
+    write: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Prove the checks: everything right passes, everything wrong is rejected, known mistakes are named."""
     from dataclasses import asdict
@@ -109,7 +132,11 @@ def audit(
     try:
         with progress:
             results = audit_all(
-                root, assignments, Plan(seeds, mutants), jobs, root / "data" / "cache" / "audit" if cache else None,
+                root,
+                assignments,
+                Plan(seeds, mutants),
+                jobs,
+                root / "data" / "cache" / "audit" if cache else None,
                 lambda key, total: progress.update(task, advance=1, total=total, description=key),
             )
     except UnknownAssignment as error:
@@ -120,15 +147,21 @@ def audit(
     if as_json:
         click.echo(json.dumps([asdict(item) for item in results]))
         sys.exit(1 if faulty else 0)
-    table = Table("exercise", "points", "cases", "mistakes named", "alternatives", "mutants killed", "specific", "", box=None)
+    table = Table(
+        "exercise", "points", "cases", "mistakes named", "alternatives", "mutants killed", "specific", "", box=None
+    )
     notebook = ""
     for item in results:
         if item.notebook != notebook:
             notebook = item.notebook
             table.add_row(f"[bold]{notebook}[/bold]")
         table.add_row(
-            item.check, str(item.points), f"{item.cases} + {item.hidden_cases}", f"{item.mistakes_named}/{item.mistakes}",
-            f"{item.alternatives} × {item.seeds}", f"{item.mutants_killed}/{item.mutants - item.mutants_equivalent}",
+            item.check,
+            str(item.points),
+            f"{item.cases} + {item.hidden_cases}",
+            f"{item.mistakes_named}/{item.mistakes}",
+            f"{item.alternatives} × {item.seeds}",
+            f"{item.mutants_killed}/{item.mutants - item.mutants_equivalent}",
             f"{100 * item.mutants_named / item.mutants_killed:.0f} %" if item.mutants_killed else "",
             "[red]✗[/red]" if item.faults else "[green]✓[/green]",
         )
@@ -150,7 +183,11 @@ def audit(
 @main.command()
 @click.argument("assignments", nargs=-1)
 @click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder with real datasets already downloaded.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with real datasets already downloaded.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("executed"), show_default=True)
@@ -182,7 +219,12 @@ def run(
     else:
         table = Table("notebook", "seconds", "checks passed", "", box=None)
         for item in runs:
-            table.add_row(item.notebook, f"{item.seconds:.1f}", f"{item.passed} of {item.checks}", "✓" if item.ok else f"✗ {item.error or ''}")
+            table.add_row(
+                item.notebook,
+                f"{item.seconds:.1f}",
+                f"{item.passed} of {item.checks}",
+                "✓" if item.ok else f"✗ {item.error or ''}",
+            )
         console.print(table)
         console.print(f"{len(runs)} notebooks, {len(failed)} failed; executed copies are in {out}")
     sys.exit(1 if failed else 0)
@@ -190,19 +232,36 @@ def run(
 
 @main.command()
 @click.argument("submitted", type=click.Path(path_type=Path))
-@click.option("--assignment", "assignments", multiple=True, help="Grade only this assignment (may be given several times).")
+@click.option(
+    "--assignment", "assignments", multiple=True, help="Grade only this assignment (may be given several times)."
+)
 @click.option("-j", "--jobs", default=2, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
 @click.option("--scheduler", metavar="ADDRESS", help="Grade on a dask.distributed cluster instead of local processes.")
-@click.option("--seed", type=int, help="The run's seed; by default a secret one is drawn once and kept in the grading folder.")
+@click.option(
+    "--seed", type=int, help="The run's seed; by default a secret one is drawn once and kept in the grading folder."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("grading"), show_default=True)
 @click.option("--unsafe", is_flag=True, help="Run learners' code WITHOUT a sandbox, with all your rights.")
-@click.option("--cell-timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds a cell may take.")
-@click.option("--timeout", default=300.0, show_default=True, type=click.FloatRange(1), help="Seconds a notebook may take.")
+@click.option(
+    "--cell-timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds a cell may take."
+)
+@click.option(
+    "--timeout", default=300.0, show_default=True, type=click.FloatRange(1), help="Seconds a notebook may take."
+)
 @click.option("--memory", default=4.0, show_default=True, type=click.FloatRange(0.5), help="GiB a notebook may use.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 def grade(
-    submitted: Path, assignments: tuple[str, ...], jobs: int, scheduler: str | None, seed: int | None, out: Path, unsafe: bool,
-    cell_timeout: float, timeout: float, memory: float, as_json: bool,
+    submitted: Path,
+    assignments: tuple[str, ...],
+    jobs: int,
+    scheduler: str | None,
+    seed: int | None,
+    out: Path,
+    unsafe: bool,
+    cell_timeout: float,
+    timeout: float,
+    memory: float,
+    as_json: bool,
 ) -> None:
     """Grade a class: SUBMITTED holds <student>/<assignment>/<notebook>.ipynb."""
     from autograder.grade import GradingError, Limits, cluster
@@ -214,17 +273,32 @@ def grade(
     try:
         with progress, cluster(scheduler) as executor:
             report = grade_class(
-                find_root(), submitted, out, assignments, jobs, seed, unsafe, limits, executor,
+                find_root(),
+                submitted,
+                out,
+                assignments,
+                jobs,
+                seed,
+                unsafe,
+                limits,
+                executor,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
     except (GradingError, SourceError) as error:
         raise BadUsage(str(error)) from error
     if as_json:
-        click.echo(json.dumps({"results": len(report.results), "ran": report.ran, "kept": report.kept, "copies": report.copies}))
+        click.echo(
+            json.dumps(
+                {"results": len(report.results), "ran": report.ran, "kept": report.kept, "copies": report.copies}
+            )
+        )
     else:
         _print_class(report.results)
-        errors.print(f"{report.ran} notebooks run, {report.kept} known from before, {report.copies} copies · {out}/results.jsonl, "
-                     f"grades.csv, gradebook.db, feedback/index.html", soft_wrap=True)
+        errors.print(
+            f"{report.ran} notebooks run, {report.kept} known from before, {report.copies} copies · {out}/results.jsonl, "
+            f"grades.csv, gradebook.db, feedback/index.html",
+            soft_wrap=True,
+        )
     if unsafe:
         errors.print("[bold]No sandbox was used (--unsafe): the submissions ran with your rights.[/bold]")
 
@@ -245,7 +319,9 @@ def _print_class(results: list[dict[str, Any]]) -> None:
     for (student, _, notebook), lines in groups.items():
         points, possible = sum(line["points"] for line in lines), sum(line["max_points"] for line in lines)
         wrong = []
-        for status in dict.fromkeys(line["status"] for line in lines if line["status"] not in ("passed", "not_attempted")):
+        for status in dict.fromkeys(
+            line["status"] for line in lines if line["status"] not in ("passed", "not_attempted")
+        ):
             for line in lines:
                 if line["status"] == status:
                     what = f"“{line['misconception']}”" if line["misconception"] else STATUSES[status]
@@ -276,7 +352,13 @@ def progress_command(folder: Path, as_json: bool) -> None:
     last = ""
     for row in rows:
         state = "[green]done[/green]" if row.next is None else row.next if row.started else "[dim]not started[/dim]"
-        table.add_row(row.assignment if row.assignment != last else "", row.title, f"{row.passed}/{row.checks}", f"{row.points}/{row.max_points}", state)
+        table.add_row(
+            row.assignment if row.assignment != last else "",
+            row.title,
+            f"{row.passed}/{row.checks}",
+            f"{row.points}/{row.max_points}",
+            state,
+        )
         last = row.assignment
     console.print(table)
 

@@ -554,7 +554,9 @@ class Kernel:
             except OSError:
                 continue
             count += len(tasks)
-            if pid != self.pid or len(tasks) > MOST_EQUAL:  # a crowd waits for the other submissions, each with its one process
+            if (
+                pid != self.pid or len(tasks) > MOST_EQUAL
+            ):  # a crowd waits for the other submissions, each with its one process
                 for task in tasks:
                     with contextlib.suppress(OSError, ValueError):
                         os.setpriority(os.PRIO_PROCESS, int(task), 19)

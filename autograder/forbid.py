@@ -66,7 +66,9 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
                 definitions.setdefault(name, []).append(statement)
         _bind(_outside_functions(tree), names)
         for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(isinstance(n, ast.Global) for n in node.body):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(
+                isinstance(n, ast.Global) for n in node.body
+            ):
                 _bind(ast.walk(node), names)
 
     found: dict[tuple[str, int], Use] = {}
@@ -84,7 +86,11 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
                     found.setdefault((pattern, line), Use(name, line, text[:100]))
             if isinstance(expression, ast.Name) and expression.id not in seen and scope.get(expression.id) != LOCAL:
                 seen.add(expression.id)
-                queue.extend((other, other in main.body) for other in definitions.get(expression.id, ()) if other is not statement)
+                queue.extend(
+                    (other, other in main.body)
+                    for other in definitions.get(expression.id, ())
+                    if other is not statement
+                )
     return sorted(found.values(), key=lambda use: (use.line, use.name))
 
 
@@ -114,7 +120,9 @@ def _bind(nodes: Iterable[ast.AST], names: dict[str, str]) -> None:
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
+                names[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 if alias.name == "*":
@@ -138,7 +146,13 @@ def _is_dynamic(node: ast.AST) -> bool:
 
 
 def _callee(node: ast.Call) -> str:
-    return node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    return (
+        node.func.id
+        if isinstance(node.func, ast.Name)
+        else node.func.attr
+        if isinstance(node.func, ast.Attribute)
+        else ""
+    )
 
 
 def _defined(statement: ast.AST) -> Iterator[str]:
@@ -219,10 +233,18 @@ def _qualified(node: ast.AST | None, names: dict[str, str]) -> str:
         return _canonical(qualified)
     if isinstance(node, ast.Attribute):
         base = _qualified(node.value, names)
-        resolved = base if isinstance(node.value, (ast.Attribute, ast.Name)) and _is_module(base) else _dynamic_base(node.value, names)
+        resolved = (
+            base
+            if isinstance(node.value, (ast.Attribute, ast.Name)) and _is_module(base)
+            else _dynamic_base(node.value, names)
+        )
         return _canonical(f"{resolved}.{node.attr}")
     if isinstance(node, ast.Call) and _is_dynamic(node):
-        constants = [argument.value for argument in node.args if isinstance(argument, ast.Constant) and isinstance(argument.value, str)]
+        constants = [
+            argument.value
+            for argument in node.args
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+        ]
         if _callee(node) == "getattr" and constants:
             return _canonical(f"{_qualified(node.args[0], names)}.{constants[0]}")
         if constants:
@@ -235,7 +257,18 @@ def _dynamic_base(node: ast.AST, names: dict[str, str]) -> str:
 
 
 def _is_module(name: str) -> bool:
-    return name.split(".")[0] in ("torch", "torchvision", "numpy", "scipy", "sklearn", "math", "transformers", "papers", "jax", "tensorflow")
+    return name.split(".")[0] in (
+        "torch",
+        "torchvision",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "math",
+        "transformers",
+        "papers",
+        "jax",
+        "tensorflow",
+    )
 
 
 def _canonical(name: str) -> str:
@@ -247,6 +280,8 @@ def _canonical(name: str) -> str:
 
 def _matches(name: str, pattern: str) -> bool:
     if pattern.startswith("torch.Tensor."):
-        return fnmatch.fnmatchcase(name, "?." + pattern.removeprefix("torch.Tensor.")) or fnmatch.fnmatchcase(name, pattern)
+        return fnmatch.fnmatchcase(name, "?." + pattern.removeprefix("torch.Tensor.")) or fnmatch.fnmatchcase(
+            name, pattern
+        )
     # a method chained on a module, nn.Transformer(...).encoder, has been matched where the module is called
     return fnmatch.fnmatchcase(name, pattern)

@@ -42,7 +42,17 @@ from autograder.recording import NoRecording, Recording
 from autograder.verdict import Verdict
 
 RESULT_FIELDS = (
-    "student", "assignment", "notebook", "check", "status", "points", "max_points", "message", "misconception", "matched_by", "seconds",
+    "student",
+    "assignment",
+    "notebook",
+    "check",
+    "status",
+    "points",
+    "max_points",
+    "message",
+    "misconception",
+    "matched_by",
+    "seconds",
 )
 """The fields of a line of results.jsonl, in order. Others script against them."""
 
@@ -52,7 +62,9 @@ MOST_MESSAGE = 8000
 MOST_HASHED = 1 << 30
 """Bytes; what is larger is refused unread, so its content does not matter."""
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
 
 
 class GradingError(ValueError):
@@ -116,7 +128,9 @@ def collect(submitted: Path, notebooks: Sequence[Notebook]) -> list[Submission]:
     submission without a path. Raises GradingError where there is nothing to grade.
     """
     if not submitted.is_dir():
-        raise GradingError(f"{submitted} is no folder: give the folder that holds <student>/<assignment>/<notebook>.ipynb")
+        raise GradingError(
+            f"{submitted} is no folder: give the folder that holds <student>/<assignment>/<notebook>.ipynb"
+        )
     by_assignment: dict[str, list[str]] = {}
     for notebook in notebooks:
         by_assignment.setdefault(notebook.assignment, []).append(notebook.name)
@@ -164,7 +178,11 @@ def _plain_name(stem: str) -> str:
 
 def release_cells(notebook: Notebook) -> list[ReleaseCell]:
     """A notebook as the learner got it, with what is run in place of each cell when grading."""
-    nodes = [node for node in to_ipynb(notebook).cells if not {"misconceptions", "alternative"} & set(node.metadata.get("tags", []))]
+    nodes = [
+        node
+        for node in to_ipynb(notebook).cells
+        if not {"misconceptions", "alternative"} & set(node.metadata.get("tags", []))
+    ]
     cells = [cell for cell in notebook.cells if cell.role not in ("misconceptions", "alternative")]
     released = []
     imports = _imports(notebook)
@@ -190,7 +208,11 @@ def _imports(notebook: Notebook) -> dict[str, str]:
         for statement in ast.parse(cell.source).body if cell.role == "plain" else ():
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 for alias in statement.names:
-                    one = ast.Import([alias]) if isinstance(statement, ast.Import) else ast.ImportFrom(statement.module, [alias], statement.level)
+                    one = (
+                        ast.Import([alias])
+                        if isinstance(statement, ast.Import)
+                        else ast.ImportFrom(statement.module, [alias], statement.level)
+                    )
                     found[alias.asname or alias.name.partition(".")[0]] = ast.unparse(one)
     return {name: text for name, text in found.items() if name not in notebook.exercises}
 
@@ -224,7 +246,11 @@ def grade_one(job: Job) -> Graded:
     return Graded(
         checks,
         [(cell.role, cell.name, cell.source, cell.origin) for cell in plan],
-        {cell.name: found.found[cell.name].source for cell in notebook.written if cell.name and cell.name in found.found},
+        {
+            cell.name: found.found[cell.name].source
+            for cell in notebook.written
+            if cell.name and cell.name in found.found
+        },
         [*found.flags, *_curious(found)],
         run.cpu_seconds,
     )
@@ -238,7 +264,9 @@ _MACHINERY = re.compile(
 
 def _curious(found: Match) -> Iterator[str]:
     """Remarks on cells that reach for what checks are made of. They cost nothing: someone should have a look."""
-    cells = {cell.cell: cell.source for cell in found.free} | {cell.cell: cell.source for cell in found.found.values() if cell.cell}
+    cells = {cell.cell: cell.source for cell in found.free} | {
+        cell.cell: cell.source for cell in found.found.values() if cell.cell
+    }
     for number, source in sorted(cells.items()):
         names = list(dict.fromkeys(match.group() for match in _MACHINERY.finditer(source)))
         if names:
@@ -255,8 +283,13 @@ def _judge_check(
 
     def line(verdict: Verdict) -> dict[str, Any]:
         return {
-            "check": name, "status": verdict.status, "points": verdict.points, "max_points": verdict.max_points,
-            "message": _printable(verdict.message), "misconception": verdict.misconception, "matched_by": matched_by,
+            "check": name,
+            "status": verdict.status,
+            "points": verdict.points,
+            "max_points": verdict.max_points,
+            "message": _printable(verdict.message),
+            "misconception": verdict.misconception,
+            "matched_by": matched_by,
             # whole seconds, by our clock: what is worth knowing about a slow solution, and the same from run to run
             "seconds": int(run.seconds.get(name, 0.0)) if name in run.answers else 0,
         }
@@ -271,7 +304,9 @@ def _judge_check(
         return none("missing", f"No cell of the notebook defines `{name}`.{note}")
     data = run.answers.get(name)
     if data is None:
-        return none("missing", run.silence.get(name, "The check left no answer, so there is nothing to give points for."))
+        return none(
+            "missing", run.silence.get(name, "The check left no answer, so there is nothing to give points for.")
+        )
     try:
         answer = decode(data)
     except UnreadableAnswer as error:
@@ -281,7 +316,12 @@ def _judge_check(
         verdict = judge(answer, expected, forbidden_uses(cell.source, own, expected.forbid))
     except Exception as error:  # an answer is whatever a hostile process wrote
         return none("wrong", f"The answer cannot be compared with the reference's ({type(error).__name__}).")
-    if verdict.status == "error" and answer.error is not None and answer.error.type == "NameError" and f"'{name}'" in answer.error.message:
+    if (
+        verdict.status == "error"
+        and answer.error is not None
+        and answer.error.type == "NameError"
+        and f"'{name}'" in answer.error.message
+    ):
         raised = run.raised.get(name)
         reason = raised or " ".join(cell.notes) or "the cell does not define it"
         verdict = replace(verdict, message=f"`{name}` is not defined when its check runs: {reason}")
@@ -289,7 +329,13 @@ def _judge_check(
 
 
 def _carried_forward(
-    checks: Sequence[dict[str, Any]], job: Job, notebook: Notebook, recording: Recording, found: Match, plan: Sequence[PlannedCell], run: _Run
+    checks: Sequence[dict[str, Any]],
+    job: Job,
+    notebook: Notebook,
+    recording: Recording,
+    found: Match,
+    plan: Sequence[PlannedCell],
+    run: _Run,
 ) -> Iterator[dict[str, Any]]:
     """A right exercise does not lose its points to a wrong one that it builds on: it is run again with the reference's in that one's place.
 
@@ -299,16 +345,22 @@ def _carried_forward(
     for line in checks:
         name = line["check"]
         used = [other for other in wrong if other in _builds_on(name, plan)]
-        merged = {found.found[other].cell for other in used if other in found.found} & {found.found[name].cell if name in found.found else None}
+        merged = {found.found[other].cell for other in used if other in found.found} & {
+            found.found[name].cell if name in found.found else None
+        }
         if line["status"] in ("wrong", "error", "partial", "not_attempted") and used and not merged:
             again = [
-                replace(cell, source=_reference(notebook, cell.name or "")) if cell.role == "exercise" and cell.name in used else cell
+                replace(cell, source=_reference(notebook, cell.name or ""))
+                if cell.role == "exercise" and cell.name in used
+                else cell
                 for cell in plan
                 if cell.role != "check" or cell.name == name
             ]
             placed = {cell.name for cell in again if cell.role == "exercise"}
             at = next((index for index, cell in enumerate(again) if cell.role in ("exercise", "check")), 0)
-            again[at:at] = [PlannedCell("exercise", o, _reference(notebook, o), "release") for o in used if o not in placed]
+            again[at:at] = [
+                PlannedCell("exercise", o, _reference(notebook, o), "release") for o in used if o not in placed
+            ]
             second = _Run(job, again, run.papers, run.preload)
             second.time_left = run.time_left  # a submission has its time once
             if second.time_left > 1:
@@ -318,7 +370,10 @@ def _carried_forward(
             verdict = _judge_check(name, notebook, recording, found, plan, second)
             listed = " and ".join(f"`{other}`" for other in used)
             if verdict["status"] == "passed":  # right by itself: those that build on it may use it
-                yield {**verdict, "message": f"Right, and judged with the reference's {listed}, since yours is not right yet."}
+                yield {
+                    **verdict,
+                    "message": f"Right, and judged with the reference's {listed}, since yours is not right yet.",
+                }
                 continue
             line = {**line, "message": f"{line['message']}\nIt uses {listed}, which is not right yet: begin there."}
         if line["status"] != "passed":
@@ -345,7 +400,9 @@ def _builds_on(name: str, plan: Sequence[PlannedCell]) -> set[str]:
 
 def _printable(text: str) -> str:
     """A message that can be written, shown and counted on to be one line of results: clipped, and what is not to be seen as �."""
-    cut = text[:MOST_MESSAGE] + (f"\n… ({len(text) - MOST_MESSAGE} more characters)" if len(text) > MOST_MESSAGE else "")
+    cut = text[:MOST_MESSAGE] + (
+        f"\n… ({len(text) - MOST_MESSAGE} more characters)" if len(text) > MOST_MESSAGE else ""
+    )
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", cut)
 
 
@@ -358,8 +415,14 @@ def _same_for_all(recording: Recording, status: str, message: str) -> Graded:
     return Graded(
         [
             {
-                "check": name, "status": status, "points": 0, "max_points": check.points, "message": _printable(message),
-                "misconception": None, "matched_by": "missing", "seconds": 0,
+                "check": name,
+                "status": status,
+                "points": 0,
+                "max_points": check.points,
+                "message": _printable(message),
+                "misconception": None,
+                "matched_by": "missing",
+                "seconds": 0,
             }
             for name, check in recording.checks.items()
         ]
@@ -382,7 +445,9 @@ class _Run:
     def go(self) -> None:
         left = self.time_left
         skipped: set[int] = set()
-        for _ in self.plan:  # each time without the cell that the kernel died in, so that one bad exercise does not cost the others
+        for _ in (
+            self.plan
+        ):  # each time without the cell that the kernel died in, so that one bad exercise does not cost the others
             cells = [index for index in range(len(self.plan)) if index not in skipped]
             began = time.monotonic()
             session = self._run([self.plan[index] for index in cells], left)
@@ -394,10 +459,16 @@ class _Run:
             guilty = cells[min(session.died_at, len(cells) - 1)]
             self._blame(guilty, session.reason or "kernel_died", session.detail)
             skipped.add(guilty)
-            skipped.update(index for index in cells if self.plan[index].role == "check" and self._settled(self.plan[index].name))
+            skipped.update(
+                index for index in cells if self.plan[index].role == "check" and self._settled(self.plan[index].name)
+            )
             if left <= 1 or session.reason == "submission_timeout":
                 break
-            if all(cell.role != "check" or self._settled(cell.name) for index, cell in enumerate(self.plan) if index not in skipped):
+            if all(
+                cell.role != "check" or self._settled(cell.name)
+                for index, cell in enumerate(self.plan)
+                if index not in skipped
+            ):
                 return
         status = ("timeout", "The notebook took longer than a submission may.")
         for cell in self.plan:
@@ -416,17 +487,25 @@ class _Run:
                 key = f"{cell.name}.answer"
                 if position in session.timeouts:
                     self.ends.setdefault(
-                        cell.name, ("timeout", f"The check did not end within {self.job.limits.cell:g} s: is there a loop that never ends?")
+                        cell.name,
+                        (
+                            "timeout",
+                            f"The check did not end within {self.job.limits.cell:g} s: is there a loop that never ends?",
+                        ),
                     )
                 elif key in session.answers and session.answered_in.get(key) == position:
                     self.answers.setdefault(cell.name, session.answers[key])
                 elif key in session.answers:
-                    self.silence[cell.name] = "An answer was written by a cell that is not the check's, so it is no evidence."
+                    self.silence[cell.name] = (
+                        "An answer was written by a cell that is not the check's, so it is no evidence."
+                    )
                 elif key in session.refused:
                     self.silence[cell.name] = f"The check's answer was not taken: {session.refused[key]}."
             elif cell.role == "exercise" and cell.name:
                 if position in session.timeouts:
-                    self.ends.setdefault(cell.name, ("timeout", f"The exercise's cell did not end within {self.job.limits.cell:g} s."))
+                    self.ends.setdefault(
+                        cell.name, ("timeout", f"The exercise's cell did not end within {self.job.limits.cell:g} s.")
+                    )
                 elif position in session.errors and session.notebook is not None:
                     self.raised[cell.name] = _error_in(session.notebook.cells[position])
         self.cpu_seconds += session.cpu_seconds or 0.0
@@ -440,7 +519,13 @@ class _Run:
             "timeout": f"It did not end within {self.job.limits.cell:g} s and could not be interrupted",
             "submission_timeout": "The notebook took longer than a submission may",
         }.get(reason, "The kernel died")
-        where = f"while the check of `{cell.name}` ran" if cell.role == "check" else "in the exercise's cell" if cell.role == "exercise" else "in a cell of your own"
+        where = (
+            f"while the check of `{cell.name}` ran"
+            if cell.role == "check"
+            else "in the exercise's cell"
+            if cell.role == "exercise"
+            else "in a cell of your own"
+        )
         message = f"{what} {where}" + (f": {detail}" if detail else ".")
         if cell.name and cell.role in ("check", "exercise"):
             self.ends.setdefault(cell.name, (status, message))
@@ -453,7 +538,9 @@ class _Run:
             notebook.cells.append(node)
         environment = {"AUTOGRADER_MODE": "answer", "AUTOGRADER_SEED": str(self.job.seed)}
         options: dict[str, Any] = {
-            "env": environment, "cell_timeout": self.job.limits.cell, "submission_timeout": max(1.0, time_left),
+            "env": environment,
+            "cell_timeout": self.job.limits.cell,
+            "submission_timeout": max(1.0, time_left),
             "limits": engine.Limits(memory=self.job.limits.memory),
             # what learners draw without a seed is the same from run to run: the same submission, the same result
             "random_seed": self.job.seed % 2**32,
@@ -581,7 +668,9 @@ def grade(
         raise GradingError(f"submissions cannot be run here: {why_not.partition(';')[0]}")
     works, why = available()
     if not works and not unsafe:
-        raise GradingError(f"no sandbox: {why}. Without one, learners' code would run with your rights; `--unsafe` says that you accept that")
+        raise GradingError(
+            f"no sandbox: {why}. Without one, learners' code would run with your rights; `--unsafe` says that you accept that"
+        )
     notebooks = read_all(root, assignments)
     submissions = collect(submitted, notebooks)
     handed_in = {submission.assignment for submission in submissions}
@@ -604,8 +693,13 @@ class _Planned:
 
 
 def _plan(
-    root: Path, submissions: Sequence[Submission], notebooks: Sequence[Notebook], seed: int, recordings: dict[str, Path],
-    limits: Limits, unsafe: bool,
+    root: Path,
+    submissions: Sequence[Submission],
+    notebooks: Sequence[Notebook],
+    seed: int,
+    recordings: dict[str, Path],
+    limits: Limits,
+    unsafe: bool,
 ) -> list[_Planned]:
     environment = _environment_hash()
     stamps = _course_stamps(root, notebooks)
@@ -653,9 +747,15 @@ def _grade_all(
                 key = futures[future]
                 try:
                     result = future.result()
-                except Exception as error:  # a fault of ours, not the learner's: said so, not cached, and nobody else's grade changes
+                except (
+                    Exception
+                ) as error:  # a fault of ours, not the learner's: said so, not cached, and nobody else's grade changes
                     recording = _recording(todo[key].recording)
-                    result = _same_for_all(recording, "missing", f"The grader failed on this notebook and gave no points; grade it again ({error!r}).")
+                    result = _same_for_all(
+                        recording,
+                        "missing",
+                        f"The grader failed on this notebook and gave no points; grade it again ({error!r}).",
+                    )
                 else:
                     _write_atomically(cache / f"{key}.json", json.dumps(asdict(result)))
                 graded[key] = result
@@ -693,8 +793,14 @@ def cluster(address: str | None) -> Iterator[Executor | None]:
 
 
 def _write(
-    root: Path, out: Path, submissions: Sequence[Submission], notebooks: Sequence[Notebook], plan: Sequence[_Planned],
-    graded: dict[str, Graded], recordings: dict[str, Path], report: Report,
+    root: Path,
+    out: Path,
+    submissions: Sequence[Submission],
+    notebooks: Sequence[Notebook],
+    plan: Sequence[_Planned],
+    graded: dict[str, Graded],
+    recordings: dict[str, Path],
+    report: Report,
 ) -> None:
     from autograder.feedback import class_page, feedback_page
     from autograder.gradebook import autograded_notebook, grades_csv, write_gradebook
@@ -705,11 +811,18 @@ def _write(
         submission = item.submission
         key = f"{submission.assignment}/{submission.notebook}"
         if item.job is None:
-            outcome = _same_for_all(_recording(str(recordings[key])), "missing", f"{submission.notebook}.ipynb was not handed in.")
+            outcome = _same_for_all(
+                _recording(str(recordings[key])), "missing", f"{submission.notebook}.ipynb was not handed in."
+            )
         else:
             outcome = graded[item.key]
         lines = [
-            {"student": _written(submission.student), "assignment": submission.assignment, "notebook": submission.notebook, **check}
+            {
+                "student": _written(submission.student),
+                "assignment": submission.assignment,
+                "notebook": submission.notebook,
+                **check,
+            }
             for check in outcome.checks
         ]
         lines = [{name: line[name] for name in RESULT_FIELDS} for line in lines]
@@ -718,9 +831,16 @@ def _write(
         report.results += lines
         cells += [("written", slug, text, "submission") for slug, text in outcome.written.items()]
         page = feedback_page(
-            submission.student, submission.assignment, by_key[key].title, lines, cells, [*submission.flags, *outcome.flags]
+            submission.student,
+            submission.assignment,
+            by_key[key].title,
+            lines,
+            cells,
+            [*submission.flags, *outcome.flags],
         )
-        _write_atomically(out / "feedback" / submission.student / submission.assignment / f"{submission.notebook}.html", page)
+        _write_atomically(
+            out / "feedback" / submission.student / submission.assignment / f"{submission.notebook}.html", page
+        )
         node = autograded_notebook(cells, lines, by_key[key])
         _write_atomically(
             out / "autograded" / submission.student / submission.assignment / f"{submission.notebook}.ipynb",
@@ -729,7 +849,9 @@ def _write(
     # for nbgrader's formgrader and exports, started in the grading folder
     config = f"c = get_config()\nc.CourseDirectory.source_directory = {str(root / 'solutions')!r}\n"
     _write_atomically(out / "nbgrader_config.py", config)
-    _write_atomically(out / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in report.results))
+    _write_atomically(
+        out / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in report.results)
+    )
     write_gradebook(out / "gradebook.db", report.results, notebooks, answers=answers)
     _write_atomically(out / "grades.csv", grades_csv(report.results, notebooks, out / "gradebook.db"))
     _write_atomically(out / "feedback" / "index.html", class_page(report.results, notebooks))
@@ -749,10 +871,21 @@ def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache
             Recording.load(stem)
         except NoRecording:
             stem.parent.mkdir(parents=True, exist_ok=True)
-            command = [sys.executable, "-m", "autograder.record", str(root), notebook.key, str(seed), str(stem), "hidden"]
+            command = [
+                sys.executable,
+                "-m",
+                "autograder.record",
+                str(root),
+                notebook.key,
+                str(seed),
+                str(stem),
+                "hidden",
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                raise GradingError(f"the solution of {notebook.key} does not run, so nothing can be graded: {done.stderr.strip()}") from None
+                raise GradingError(
+                    f"the solution of {notebook.key} does not run, so nothing can be graded: {done.stderr.strip()}"
+                ) from None
 
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         list(pool.map(one, notebooks))
@@ -803,7 +936,9 @@ def _environment_hash() -> str:
     from importlib.metadata import version
 
     names = ("torch", "numpy", "safetensors", "ipython", "papermill", "nbformat")
-    return hashlib.sha256(json.dumps([platform.python_version(), *[version(name) for name in names]]).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([platform.python_version(), *[version(name) for name in names]]).encode()
+    ).hexdigest()[:16]
 
 
 def _file_hash(path: Path) -> str:

@@ -47,7 +47,11 @@ def judge(answer: Answer | None, recording: CheckRecording, forbidden: Sequence[
         return _verdict(recording, "missing", "This check left no answer, so there is nothing to give points for.")
     if forbidden:
         uses = "; ".join(str(use) for use in forbidden)
-        return _verdict(recording, "wrong", f"The exercise asks you to build this yourself, and your code uses it ready-made: {uses}.")
+        return _verdict(
+            recording,
+            "wrong",
+            f"The exercise asks you to build this yourself, and your code uses it ready-made: {uses}.",
+        )
     stub = _unattempted(answer, recording)
     if stub is not None:
         return _verdict(recording, "not_attempted", stub)
@@ -64,18 +68,34 @@ def judge(answer: Answer | None, recording: CheckRecording, forbidden: Sequence[
         if not match.whole:
             lines.append(f"(That explains “{match.case}”; another case differs in some other way.)")
     # an exception says more than the cases that were not reached because of it
-    first = next((case for case in failed if case.state == "error"), failed[0]) if failed[0].state == "not reached" else failed[0]
+    first = (
+        next((case for case in failed if case.state == "error"), failed[0])
+        if failed[0].state == "not reached"
+        else failed[0]
+    )
     lines.append(f"{first.name}: {first.detail}" if first.name else first.detail)
     passed = len(cases) - len(failed)
-    lines.append(f"{passed} of {len(cases)} cases agree." + (f" See the paper: {recording.paper}." if recording.paper else ""))
+    lines.append(
+        f"{passed} of {len(cases)} cases agree." + (f" See the paper: {recording.paper}." if recording.paper else "")
+    )
 
     core = [case for case in failed if case.part is None]
     if not core:
         lost = sum(recording.reference.parts[name] for name in {case.part for case in failed if case.part})
         status, points = "partial", recording.points - lost
     else:
-        status, points = ("error" if answer.error is not None and core[0].state in ("error", "not reached") else "wrong"), 0
-    return _verdict(recording, status, "\n".join(lines), cases=cases, points=points, misconception=match.mistake.name if match else None)
+        status, points = (
+            ("error" if answer.error is not None and core[0].state in ("error", "not reached") else "wrong"),
+            0,
+        )
+    return _verdict(
+        recording,
+        status,
+        "\n".join(lines),
+        cases=cases,
+        points=points,
+        misconception=match.mistake.name if match else None,
+    )
 
 
 def _verdict(
@@ -113,7 +133,9 @@ def _judge_case(expected: CaseRecord, answer: Answer) -> CaseVerdict:
             detail = "the experiment did not record this case"
         return CaseVerdict(expected.name, "not reached", detail, expected.part)
     if found.error is not None and expected.error is None:
-        return CaseVerdict(expected.name, "error", f"your code raised {_describe(found.error)}" + _inputs(expected), expected.part)
+        return CaseVerdict(
+            expected.name, "error", f"your code raised {_describe(found.error)}" + _inputs(expected), expected.part
+        )
     difference = _difference(expected, found, expected.policy)
     if difference is None:
         return CaseVerdict(expected.name, "passed", "", expected.part)
@@ -188,13 +210,25 @@ def _structure(expected: CaseRecord, found: CaseRecord, name: str) -> str:
 def _value_difference(expected: Value, found: Value, policy: Policy, name: str) -> Difference | None:
     if policy.at_least is not None or policy.at_most is not None:
         return _bar_difference(found, policy, name)
-    if expected.kind == "number" and found.kind == "tensor" and found.content.dim() == 0 and found.content.dtype is not torch.bool:
+    if (
+        expected.kind == "number"
+        and found.kind == "tensor"
+        and found.content.dim() == 0
+        and found.content.dtype is not torch.bool
+    ):
         found = Value("number", found.content.item())
-    if expected.kind == "boolean" and found.kind == "tensor" and found.content.dim() == 0 and found.content.dtype is torch.bool:
+    if (
+        expected.kind == "boolean"
+        and found.kind == "tensor"
+        and found.content.dim() == 0
+        and found.content.dtype is torch.bool
+    ):
         found = Value("boolean", bool(found.content))
     if expected.kind != found.kind:
         if found.kind == "none":
-            return Difference(f"{name} is None{'; is there a `return`?' if name == 'result' else ''}: expected {_kind(expected)}.")
+            return Difference(
+                f"{name} is None{'; is there a `return`?' if name == 'result' else ''}: expected {_kind(expected)}."
+            )
         return Difference(f"{name} is {_kind(found)}; expected {_kind(expected)}.")
     if expected.kind == "tensor" or expected.kind == "ndarray":
         return _tensor_difference(expected.content, found.content, policy, name)
@@ -229,7 +263,11 @@ def _number_difference(expected: float, found: float, policy: Policy, name: str)
         same = both_nan or expected == found
     else:
         tolerance = policy.tol if policy.tol is not None else TOLERANCE[torch.float32]
-        same = both_nan or expected == found or abs(found - expected) <= tolerance * (abs(expected) + max(abs(expected), SMALLEST_SCALE))
+        same = (
+            both_nan
+            or expected == found
+            or abs(found - expected) <= tolerance * (abs(expected) + max(abs(expected), SMALLEST_SCALE))
+        )
     return None if same else Difference(f"{name} is {found:.6g}; expected {expected:.6g}.")
 
 
@@ -248,7 +286,9 @@ def _tensor_difference(expected: torch.Tensor, found: torch.Tensor, policy: Poli
         return None
     else:
         # half precisions are compared as what they hold; the tolerance is the coarser dtype's
-        tolerance = policy.tol if policy.tol is not None else max(TOLERANCE[expected.dtype], TOLERANCE.get(found.dtype, 0.0))
+        tolerance = (
+            policy.tol if policy.tol is not None else max(TOLERANCE[expected.dtype], TOLERANCE.get(found.dtype, 0.0))
+        )
         a, b = expected.double(), found.double()
         nan = b.isnan() & ~a.isnan()
         if nan.any():
@@ -317,10 +357,16 @@ def _write(tensor: torch.Tensor) -> str:
 
 def _inputs(case: CaseRecord) -> str:
     lines = [
-        f"\n  {name} = {_indent(_write(value.content), len(name) + 5)}" if value.is_tensor else f"\n  {name} = {value.content!r}"
+        f"\n  {name} = {_indent(_write(value.content), len(name) + 5)}"
+        if value.is_tensor
+        else f"\n  {name} = {value.content!r}"
         for name, value in case.inputs.items()
     ]
-    return "\nwith" + "".join(lines) if lines and sum(v.content.numel() if v.is_tensor else 1 for v in case.inputs.values()) <= SHOWN else ""
+    return (
+        "\nwith" + "".join(lines)
+        if lines and sum(v.content.numel() if v.is_tensor else 1 for v in case.inputs.values()) <= SHOWN
+        else ""
+    )
 
 
 def _both(expected: torch.Tensor, found: torch.Tensor) -> str:
@@ -390,7 +436,11 @@ def _agrees_with_mistake(case: CaseRecord, theirs: CaseRecord, found: CaseRecord
 
 def _evidence(case: CaseRecord, theirs: CaseRecord) -> int:
     """How telling it is to agree with a mistake on this case: wrong finite numbers weigh 4, wrong truth values and constants 1."""
-    if case.policy.at_least is not None or case.policy.at_most is not None or _difference(case, theirs, case.policy) is None:
+    if (
+        case.policy.at_least is not None
+        or case.policy.at_most is not None
+        or _difference(case, theirs, case.policy) is None
+    ):
         return 0
     if theirs.error is not None:
         return ENOUGH_EVIDENCE
@@ -418,6 +468,10 @@ def _alone(mistake: Mistake, recording: CheckRecording) -> bool:
 
     def pattern(other: Mistake) -> set[str]:
         cases = recording.reference.cases
-        return {case.name for case in cases if (r := other.answer.case(case.name)) is None or _difference(case, r, case.policy)}
+        return {
+            case.name
+            for case in cases
+            if (r := other.answer.case(case.name)) is None or _difference(case, r, case.policy)
+        }
 
     return all(other is mistake or pattern(other) != pattern(mistake) for other in recording.mistakes)

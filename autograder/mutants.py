@@ -92,8 +92,36 @@ class Edit:
 
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-ATOMS = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant, ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp)
-MODULES = {"torch", "F", "nn", "math", "np", "numpy", "random", "copy", "itertools", "functools", "init", "optim", "einops", "json", "os", "re"}
+ATOMS = (
+    ast.Name,
+    ast.Attribute,
+    ast.Call,
+    ast.Subscript,
+    ast.Constant,
+    ast.List,
+    ast.Dict,
+    ast.Set,
+    ast.ListComp,
+    ast.DictComp,
+)
+MODULES = {
+    "torch",
+    "F",
+    "nn",
+    "math",
+    "np",
+    "numpy",
+    "random",
+    "copy",
+    "itertools",
+    "functools",
+    "init",
+    "optim",
+    "einops",
+    "json",
+    "os",
+    "re",
+}
 
 
 class Code:
@@ -235,7 +263,9 @@ class Code:
         """The text of `child` to stand where `instead_of` stood, in brackets where it needs them."""
         text = self.text(child)
         parent = self.parents.get(instead_of)
-        free = isinstance(parent, (ast.stmt, ast.keyword)) or (isinstance(parent, ast.Call) and instead_of is not parent.func)
+        free = isinstance(parent, (ast.stmt, ast.keyword)) or (
+            isinstance(parent, ast.Call) and instead_of is not parent.func
+        )
         return text if free or isinstance(child, ATOMS) else f"({text})"
 
     # -- in words --------------------------------------------------------------------------------------------------------
@@ -317,7 +347,12 @@ class Operator(ABC):
 
 GENERAL = {
     "arithmetic": [
-        *("ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add", "ReplaceBinaryOperator_Mul_Div", "ReplaceBinaryOperator_Mul_Add"),
+        *(
+            "ReplaceBinaryOperator_Add_Sub",
+            "ReplaceBinaryOperator_Sub_Add",
+            "ReplaceBinaryOperator_Mul_Div",
+            "ReplaceBinaryOperator_Mul_Add",
+        ),
         *("ReplaceBinaryOperator_Div_Mul", "ReplaceBinaryOperator_FloorDiv_Mul", "ReplaceBinaryOperator_Mod_FloorDiv"),
         *("ReplaceBinaryOperator_Pow_Mul", "ReplaceBinaryOperator_BitAnd_BitOr", "ReplaceBinaryOperator_BitOr_BitAnd"),
     ],
@@ -325,7 +360,11 @@ GENERAL = {
     "negation": ["ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_Delete_Invert"],
     "comparison": [
         *("ReplaceComparisonOperator_Lt_LtE", "ReplaceComparisonOperator_LtE_Lt", "ReplaceComparisonOperator_Gt_GtE"),
-        *("ReplaceComparisonOperator_GtE_Gt", "ReplaceComparisonOperator_Eq_NotEq", "ReplaceComparisonOperator_NotEq_Eq"),
+        *(
+            "ReplaceComparisonOperator_GtE_Gt",
+            "ReplaceComparisonOperator_Eq_NotEq",
+            "ReplaceComparisonOperator_NotEq_Eq",
+        ),
         *("ReplaceComparisonOperator_Lt_Gt", "ReplaceComparisonOperator_Gt_Lt"),
         *("ReplaceComparisonOperator_LtE_GtE", "ReplaceComparisonOperator_GtE_LtE"),
     ],
@@ -353,14 +392,20 @@ class General(Operator):
             for first, last in self._operator.mutation_positions(node):
                 occurrence += 1
                 start, end = code.offset(first[0], first[1], False), code.offset(last[0], last[1], False)
-                if not code.allows(start, end) or (self._name in ("number", "sign") and self._unfit(code, start, end, axes)):
+                if not code.allows(start, end) or (
+                    self._name in ("number", "sign") and self._unfit(code, start, end, axes)
+                ):
                     continue
                 changed = mutate_code(code.source, self._operator, occurrence)
                 # cosmic-ray counts the blanks before a token to the token
                 blanks = len(code.source[:start]) - len(code.source[:start].rstrip(" "))
-                begin = next((start - n for n in range(blanks + 1) if changed.startswith(code.source[: start - n])), start)
+                begin = next(
+                    (start - n for n in range(blanks + 1) if changed.startswith(code.source[: start - n])), start
+                )
                 text = changed[begin : len(changed) - (len(code.source) - end)].strip()
-                if self._name == "truth value" and re.search(r"\b(strict|non_blocking|inplace)\s*=\s*$", code.source[:start]):
+                if self._name == "truth value" and re.search(
+                    r"\b(strict|non_blocking|inplace)\s*=\s*$", code.source[:start]
+                ):
                     continue  # changes no result
                 if self._name == "number" and (text == "-1" or (text == "0" and code.source[start - 1] == "-")):
                     continue  # from 0 to −1, from −1 to −0: nobody counts like that
@@ -398,7 +443,7 @@ AXIS_ARGUMENT = {
     **dict.fromkeys(
         words(
             "sum mean prod softmax log_softmax unsqueeze squeeze size argmax argmin max min cumsum cumprod std var logsumexp all any amax amin median "
-        "unbind select gather index_select index_add scatter scatter_ scatter_add scatter_add_ flip sort argsort flatten narrow unflatten"
+            "unbind select gather index_select index_add scatter scatter_ scatter_add scatter_add_ flip sort argsort flatten narrow unflatten"
         ),
         0,
     ),
@@ -439,7 +484,9 @@ class Axis(Operator):
     name = "axis"
 
     def edits(self, code: Code) -> Iterator[Edit]:
-        rearranged = {arg for call, name, _ in code.calls if name in REARRANGES for arg in ast.walk(call) if arg is not call.func}
+        rearranged = {
+            arg for call, name, _ in code.calls if name in REARRANGES for arg in ast.walk(call) if arg is not call.func
+        }
         for node in axis_nodes(code):
             value = integer(node)
             parent = code.parents[node]
@@ -469,7 +516,11 @@ class Transpose(Operator):
 
     def edits(self, code: Code) -> Iterator[Edit]:
         for node in code.of(ast.Attribute):
-            if isinstance(node, ast.Attribute) and node.attr in ("T", "mT", "H", "mH") and isinstance(node.ctx, ast.Load):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in ("T", "mT", "H", "mH")
+                and isinstance(node.ctx, ast.Load)
+            ):
                 yield self.put(code, node, code.text(node.value))
         for call, name, method in code.calls:
             if name not in REARRANGES:
@@ -493,7 +544,19 @@ class Shape(Operator):
     """Two neighbouring sizes of a shape change places."""
 
     name = "shape"
-    TAKES_SHAPE: ClassVar = ("view", "reshape", "expand", "repeat", "zeros", "ones", "empty", "randn", "rand", "unflatten", "broadcast_to")
+    TAKES_SHAPE: ClassVar = (
+        "view",
+        "reshape",
+        "expand",
+        "repeat",
+        "zeros",
+        "ones",
+        "empty",
+        "randn",
+        "rand",
+        "unflatten",
+        "broadcast_to",
+    )
 
     def edits(self, code: Code) -> Iterator[Edit]:
         for call, name, _ in code.calls:
@@ -597,10 +660,41 @@ class CallSwapped(Operator):
 
     name = "call swapped"
     PAIRS: ClassVar = (
-        *("mean sum", "max min", "amax amin", "argmax argmin", "tril triu", "ones zeros", "ones_like zeros_like", "train eval", "sin cos"),
-        *("exp log", "var std", "rand randn", "minimum maximum", "any all", "randn_like rand_like", "xavier_uniform_ xavier_normal_"),
-        *("kaiming_normal_ xavier_normal_", "BatchNorm2d InstanceNorm2d", "ReLU LeakyReLU", "relu leaky_relu", "Tanh Sigmoid", "tanh sigmoid"),
-        *("ones_ zeros_", "softmax log_softmax", "binary_cross_entropy_with_logits binary_cross_entropy", "floor ceil", "cat stack"),
+        *(
+            "mean sum",
+            "max min",
+            "amax amin",
+            "argmax argmin",
+            "tril triu",
+            "ones zeros",
+            "ones_like zeros_like",
+            "train eval",
+            "sin cos",
+        ),
+        *(
+            "exp log",
+            "var std",
+            "rand randn",
+            "minimum maximum",
+            "any all",
+            "randn_like rand_like",
+            "xavier_uniform_ xavier_normal_",
+        ),
+        *(
+            "kaiming_normal_ xavier_normal_",
+            "BatchNorm2d InstanceNorm2d",
+            "ReLU LeakyReLU",
+            "relu leaky_relu",
+            "Tanh Sigmoid",
+            "tanh sigmoid",
+        ),
+        *(
+            "ones_ zeros_",
+            "softmax log_softmax",
+            "binary_cross_entropy_with_logits binary_cross_entropy",
+            "floor ceil",
+            "cat stack",
+        ),
     )
     ONE_WAY: ClassVar = {
         "normal_": ["uniform_"],
@@ -648,7 +742,9 @@ class Arguments(Operator):
     """Two arguments change places."""
 
     name = "arguments swapped"
-    SYMMETRIC: ClassVar = words("mse_loss l1_loss maximum minimum add mul equal isclose allclose max min range logical_and logical_or dict set")
+    SYMMETRIC: ClassVar = words(
+        "mse_loss l1_loss maximum minimum add mul equal isclose allclose max min range logical_and logical_or dict set"
+    )
 
     def edits(self, code: Code) -> Iterator[Edit]:
         for call, name, _ in code.calls:
@@ -660,8 +756,25 @@ class Arguments(Operator):
                     continue  # the only thing of its kind
                 if is_self(getattr(one, "value", one)) != is_self(getattr(other, "value", other)):
                     continue  # a size, or a layer, beside a tensor
-                if ast.Starred not in kinds and ast.Constant not in kinds and (name != "where" or one is not call.args[0]):
-                    if name in ("masked_fill", "masked_fill_", "register_buffer", "einsum", "isinstance", "setattr", "getattr", "Linear") and len(kinds) > 1:
+                if (
+                    ast.Starred not in kinds
+                    and ast.Constant not in kinds
+                    and (name != "where" or one is not call.args[0])
+                ):
+                    if (
+                        name
+                        in (
+                            "masked_fill",
+                            "masked_fill_",
+                            "register_buffer",
+                            "einsum",
+                            "isinstance",
+                            "setattr",
+                            "getattr",
+                            "Linear",
+                        )
+                        and len(kinds) > 1
+                    ):
                         continue
                     yield from self.swap(code, one, other)
 
@@ -695,7 +808,9 @@ class Bias(Operator):
 
     def edits(self, code: Code) -> Iterator[Edit]:
         for call, name, _ in code.calls:
-            if name in ("Linear", "Conv2d", "ConvTranspose2d") and "bias" not in {keyword.arg for keyword in call.keywords}:
+            if name in ("Linear", "Conv2d", "ConvTranspose2d") and "bias" not in {
+                keyword.arg for keyword in call.keywords
+            }:
                 last = [*call.args, *call.keywords][-1]
                 yield Edit(self.name, code.span(last)[1], code.span(last)[1], ", bias=False")
 
@@ -709,7 +824,11 @@ class Reduction(Operator):
     def edits(self, code: Code) -> Iterator[Edit]:
         for call, _, _ in code.calls:
             for keyword in call.keywords:
-                if keyword.arg == "reduction" and isinstance(keyword.value, ast.Constant) and keyword.value.value in self.OTHER:
+                if (
+                    keyword.arg == "reduction"
+                    and isinstance(keyword.value, ast.Constant)
+                    and keyword.value.value in self.OTHER
+                ):
                     yield self.put(code, keyword.value, f'"{self.OTHER[keyword.value.value]}"')
 
 
@@ -726,7 +845,9 @@ class TermDropped(Operator):
             assert isinstance(node, ast.BinOp)
             if isinstance(node.op, ast.MatMult):
                 continue
-            if isinstance(node.left, (ast.List, ast.JoinedStr)) or (isinstance(node.left, ast.Constant) and isinstance(node.left.value, str)):
+            if isinstance(node.left, (ast.List, ast.JoinedStr)) or (
+                isinstance(node.left, ast.Constant) and isinstance(node.left.value, str)
+            ):
                 continue
             yield self.put(code, node, code.kept(node.left, node))
             if isinstance(node.op, (ast.Add, ast.Mult, ast.Sub, ast.BitAnd, ast.BitOr)):
@@ -819,19 +940,29 @@ class Detached(Operator):
         for node in code.of(ast.Return):
             assert isinstance(node, ast.Return)
             value = node.value.elts[0] if isinstance(node.value, ast.Tuple) and node.value.elts else node.value
-            if isinstance(value, ast.BinOp) and isinstance(value.op, (ast.MatMult, ast.Add, ast.Sub, ast.Mult, ast.Div)):
+            if isinstance(value, ast.BinOp) and isinstance(
+                value.op, (ast.MatMult, ast.Add, ast.Sub, ast.Mult, ast.Div)
+            ):
                 yield self.put(code, value, f"({code.text(value)}).detach()")
             elif isinstance(value, ast.Call) and root_name(value.func) in ("F", "self"):
                 yield self.put(code, value, f"{code.text(value)}.detach()")
         for call, _, _ in code.calls:
             function = code.function_of(call)
-            learns = function is not None and any(isinstance(node, ast.Attribute) and node.attr == "backward" for node in ast.walk(function))
+            learns = function is not None and any(
+                isinstance(node, ast.Attribute) and node.attr == "backward" for node in ast.walk(function)
+            )
             arguments = {arg.arg for arg in function.args.args} if function is not None else set()
             if not learns or len(call.args) != 1:
                 continue
-            if isinstance(call.args[0], ast.Name) and call.args[0].id not in arguments and isinstance(call.func, (ast.Name, ast.Attribute)):
+            if (
+                isinstance(call.args[0], ast.Name)
+                and call.args[0].id not in arguments
+                and isinstance(call.func, (ast.Name, ast.Attribute))
+            ):
                 callee = ast.unparse(call.func)
-                if callee.split(".")[0] not in MODULES and re.search(r"(?i)discriminator|generator|critic|model|net|\bd\b|\bg\b", callee):
+                if callee.split(".")[0] not in MODULES and re.search(
+                    r"(?i)discriminator|generator|critic|model|net|\bd\b|\bg\b", callee
+                ):
                     yield self.put(code, call.args[0], f"{code.text(call.args[0])}.detach()")
 
 
@@ -840,19 +971,30 @@ class InPlace(Operator):
 
     name = "in place"
     METHODS: ClassVar = words("masked_fill add mul div sub clamp exp sqrt relu tanh sigmoid scatter index_fill")
-    SYMBOLS: ClassVar[dict[type[ast.operator], str]] = {ast.Add: "add_", ast.Sub: "sub_", ast.Mult: "mul_", ast.Div: "div_"}
+    SYMBOLS: ClassVar[dict[type[ast.operator], str]] = {
+        ast.Add: "add_",
+        ast.Sub: "sub_",
+        ast.Mult: "mul_",
+        ast.Div: "div_",
+    }
 
     def edits(self, code: Code) -> Iterator[Edit]:
         for call, name, method in code.calls:
             if not method or name not in self.METHODS or not isinstance(call.func, ast.Attribute):
                 continue
             owner = call.func.value
-            if isinstance(owner, ast.Name) and owner.id in tensor_arguments(code, call):  # in what the function made itself it is no mistake
+            if isinstance(owner, ast.Name) and owner.id in tensor_arguments(
+                code, call
+            ):  # in what the function made itself it is no mistake
                 _, end = code.span(call.func)
                 yield Edit(self.name, end, end, "_")
         for node in code.of(ast.BinOp):
             assert isinstance(node, ast.BinOp)
-            if type(node.op) in self.SYMBOLS and isinstance(node.left, ast.Name) and node.left.id in tensor_arguments(code, node):
+            if (
+                type(node.op) in self.SYMBOLS
+                and isinstance(node.left, ast.Name)
+                and node.left.id in tensor_arguments(code, node)
+            ):
                 yield self.put(code, node, f"{node.left.id}.{self.SYMBOLS[type(node.op)]}({code.text(node.right)})")
 
 
@@ -892,12 +1034,18 @@ class Statement(Operator):
     def edits(self, code: Code) -> Iterator[Edit]:
         for node in code.of(ast.Expr, ast.Assign, ast.AugAssign):
             branch = code.parents[node]
-            alone = isinstance(branch, ast.If) and not branch.orelse and len(branch.body) == 1  # the condition's mutants say so already
+            alone = (
+                isinstance(branch, ast.If) and not branch.orelse and len(branch.body) == 1
+            )  # the condition's mutants say so already
             if alone or code.loops_freely(node):
                 continue
             if isinstance(node, ast.Expr):
                 text = code.text(node)
-                if isinstance(node.value, ast.Call) and not text.startswith("super()") and "register_buffer" not in text:
+                if (
+                    isinstance(node.value, ast.Call)
+                    and not text.startswith("super()")
+                    and "register_buffer" not in text
+                ):
                     yield self.put(code, node, "pass")
             elif isinstance(node, ast.AugAssign) or (isinstance(node, ast.Assign) and self.bound_before(code, node)):
                 yield self.put(code, node, "pass")
@@ -935,7 +1083,11 @@ class Order(Operator):
             for one, other in pairwise(body if isinstance(body, list) else []):
                 (owner, step), (other_owner, other_step) = self._step(one), self._step(other)
                 # what two optimizers do one after the other can be done the other way round
-                if step in self.STEPS and other_step in self.STEPS and (owner == other_owner or "backward" in (step, other_step)):
+                if (
+                    step in self.STEPS
+                    and other_step in self.STEPS
+                    and (owner == other_owner or "backward" in (step, other_step))
+                ):
                     yield from self.swap(code, one, other)
 
     @staticmethod
@@ -980,7 +1132,9 @@ class Condition(Operator):
             if operator is None and not isinstance(test, ast.UnaryOp):
                 yield self.put(code, test, f"not ({code.text(test)})")
             elif operator in self.INVERSE and isinstance(test, ast.Compare):
-                yield self.put(code, test, f"{code.text(test.left)} {self.INVERSE[operator]} {code.text(test.comparators[0])}")
+                yield self.put(
+                    code, test, f"{code.text(test.left)} {self.INVERSE[operator]} {code.text(test.comparators[0])}"
+                )
 
 
 class Range(Operator):
@@ -1024,7 +1178,9 @@ class Variable(Operator):
             if scope is None or self._is_size_of_layer(code, node):
                 continue
             if scope not in groups:
-                groups[scope] = attributes(scope) if isinstance(scope, ast.ClassDef) else [*arguments(scope), *results(scope)]  # type: ignore[arg-type]
+                groups[scope] = (
+                    attributes(scope) if isinstance(scope, ast.ClassDef) else [*arguments(scope), *results(scope)]
+                )  # type: ignore[arg-type]
             for siblings in groups[scope]:
                 if name in siblings.names:
                     for other in others_in(siblings, name):
@@ -1070,7 +1226,11 @@ def results(function: Function) -> list[Siblings]:
             continue
         target = node.targets[0]
         if isinstance(target, ast.Tuple):
-            names = [name.id for name in target.elts if isinstance(name, ast.Name) and name.id != "_" and name.id not in taken]
+            names = [
+                name.id
+                for name in target.elts
+                if isinstance(name, ast.Name) and name.id != "_" and name.id not in taken
+            ]
             if len(names) > 1:
                 found.append(Siblings(tuple(names)))
                 taken.update(names)
@@ -1089,10 +1249,20 @@ def attributes(owner: ast.ClassDef) -> list[Siblings]:
             continue
         for target in node.targets:
             targets = target.elts if isinstance(target, ast.Tuple) else [target]
-            values = node.value.elts if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) else [node.value] * len(targets)
+            values = (
+                node.value.elts
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+                else [node.value] * len(targets)
+            )
             for item, value in zip(targets, values, strict=False):
                 if isinstance(item, ast.Attribute) and is_self(item.value):
-                    kind = ast.unparse(value.func) if isinstance(value, ast.Call) else "a size" if isinstance(value, (ast.Name, ast.BinOp)) else ""
+                    kind = (
+                        ast.unparse(value.func)
+                        if isinstance(value, ast.Call)
+                        else "a size"
+                        if isinstance(value, (ast.Name, ast.BinOp))
+                        else ""
+                    )
                     names = kinds.setdefault(kind, [])
                     if kind and item.attr not in names:
                         names.append(item.attr)
@@ -1118,7 +1288,11 @@ def use_of(code: Code, scope: ast.AST, name: str, prefix: str) -> set[str]:
     """All that is done with a name in a function or class."""
     found: set[str] = set()
     for node in ast.walk(scope):
-        same = node.attr == name and is_self(node.value) if isinstance(node, ast.Attribute) else isinstance(node, ast.Name) and node.id == name
+        same = (
+            node.attr == name and is_self(node.value)
+            if isinstance(node, ast.Attribute)
+            else isinstance(node, ast.Name) and node.id == name
+        )
         if same and isinstance(node, ast.Attribute) == bool(prefix) and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
             found |= use_of_node(code, node)
     return found

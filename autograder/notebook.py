@@ -21,7 +21,17 @@ from nbformat import NotebookNode
 from autograder.cells import top_level_names
 
 Role = Literal[
-    "prose", "badge", "setup", "plain", "parameters", "exercise", "check", "misconceptions", "alternative", "picture", "written"
+    "prose",
+    "badge",
+    "setup",
+    "plain",
+    "parameters",
+    "exercise",
+    "check",
+    "misconceptions",
+    "alternative",
+    "picture",
+    "written",
 ]
 
 UNRELEASED: tuple[Role, ...] = ("misconceptions", "alternative")
@@ -149,7 +159,9 @@ def read(path: Path, setup: str | None = None, badge: str | None = None) -> Note
     inserted += [Cell("setup", setup)] if setup else []
     cells[1:1] = inserted
     _obey(path, cells)
-    return Notebook(path, str(about["title"]), int(about["order"]), int(about["minutes"]), about.get("exports"), tuple(cells))
+    return Notebook(
+        path, str(about["title"]), int(about["order"]), int(about["minutes"]), about.get("exports"), tuple(cells)
+    )
 
 
 def _cell(path: Path, index: int, cell: NotebookNode) -> Cell:
@@ -159,7 +171,9 @@ def _cell(path: Path, index: int, cell: NotebookNode) -> Cell:
     if cell.cell_type == "markdown":
         if "written" in metadata:
             if BEGIN_SOLUTION not in source:
-                raise SourceError(f"{where}: a written question holds its model answer between {BEGIN_SOLUTION} and {END_SOLUTION}")
+                raise SourceError(
+                    f"{where}: a written question holds its model answer between {BEGIN_SOLUTION} and {END_SOLUTION}"
+                )
             return Cell("written", source, str(metadata["written"]), int(metadata.get("points", 1)))
         return Cell("prose", source)
     if cell.cell_type != "code":
@@ -185,7 +199,9 @@ def _obey(path: Path, cells: list[Cell]) -> None:
     for index, cell in enumerate(cells):
         if cell.role == "exercise":
             if pending is not None:
-                raise SourceError(f"{path}: an exercise cell without a check stands before another ({cells[pending].source[:60]!r})")
+                raise SourceError(
+                    f"{path}: an exercise cell without a check stands before another ({cells[pending].source[:60]!r})"
+                )
             pending = index
         elif cell.role == "check":
             assert cell.name is not None
@@ -193,7 +209,9 @@ def _obey(path: Path, cells: list[Cell]) -> None:
                 raise SourceError(f"{path}: two checks are named {cell.name!r}")
             seen.add(cell.name)
             if pending is None or cell.name not in top_level_names(cells[pending].source):
-                raise SourceError(f"{path}: check {cell.name!r} does not follow an exercise cell that defines {cell.name!r}")
+                raise SourceError(
+                    f"{path}: check {cell.name!r} does not follow an exercise cell that defines {cell.name!r}"
+                )
             before = cells[pending]
             cells[pending] = Cell("exercise", before.source, cell.name, export=before.export)
             pending = None
@@ -212,7 +230,9 @@ def _hidden_last(path: Path, cell: Cell) -> None:
     _, _, rest = cell.source.partition(BEGIN_HIDDEN)
     hidden, _, after = rest.partition(END_HIDDEN)
     if after.strip() or BEGIN_HIDDEN in hidden + after:
-        raise SourceError(f"{path}: in check {cell.name!r} something stands behind the hidden cases; they come last, in one region")
+        raise SourceError(
+            f"{path}: in check {cell.name!r} something stands behind the hidden cases; they come last, in one region"
+        )
 
 
 def _check_call(source: str, where: str) -> CheckCall | None:
@@ -228,16 +248,21 @@ def _check_call(source: str, where: str) -> CheckCall | None:
                 try:
                     name = ast.literal_eval(call.args[0])
                     options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-                    return CheckCall(name, int(options["points"]), tuple(options.get("forbid", ())), options.get("paper", ""))
+                    return CheckCall(
+                        name, int(options["points"]), tuple(options.get("forbid", ())), options.get("paper", "")
+                    )
                 except (ValueError, IndexError, KeyError, TypeError):
-                    raise SourceError(f"{where}: @check takes a name, points=… and perhaps forbid=[…], paper=…, all literal") from None
+                    raise SourceError(
+                        f"{where}: @check takes a name, points=… and perhaps forbid=[…], paper=…, all literal"
+                    ) from None
     return None
 
 
 def _alternative_name(source: str, where: str) -> str:
     for statement in ast.parse(source).body:
         if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) and any(
-            isinstance(call, ast.Call) and getattr(call.func, "id", "") == "alternative" for call in statement.decorator_list
+            isinstance(call, ast.Call) and getattr(call.func, "id", "") == "alternative"
+            for call in statement.decorator_list
         ):
             return statement.name
     raise SourceError(f'{where}: an alternative is a def or class under @alternative("its style")')
@@ -319,7 +344,11 @@ def to_ipynb(notebook: Notebook) -> NotebookNode:
     cells = []
     ids: set[str] = set()
     for cell in notebook.cells:
-        node = nbformat.v4.new_code_cell(cell.source) if cell.kind == "code" else nbformat.v4.new_markdown_cell(cell.source)
+        node = (
+            nbformat.v4.new_code_cell(cell.source)
+            if cell.kind == "code"
+            else nbformat.v4.new_markdown_cell(cell.source)
+        )
         node.id = _unique_id(cell, ids)
         node.metadata = nbformat.from_dict(_metadata(cell))
         cells.append(node)
@@ -337,7 +366,11 @@ def to_ipynb(notebook: Notebook) -> NotebookNode:
 
 def _unique_id(cell: Cell, taken: set[str]) -> str:
     """An id from the cell's name, or for unnamed cells from their text: an insertion elsewhere changes no other id."""
-    stem = f"{cell.role}-{cell.name}" if cell.name else f"{cell.role}-{hashlib.sha256(cell.source.encode()).hexdigest()[:8]}"
+    stem = (
+        f"{cell.role}-{cell.name}"
+        if cell.name
+        else f"{cell.role}-{hashlib.sha256(cell.source.encode()).hexdigest()[:8]}"
+    )
     stem = re.sub(r"[^a-zA-Z0-9_-]", "-", stem)[:58]
     candidate, count = stem, 1
     while candidate in taken:
@@ -349,7 +382,9 @@ def _unique_id(cell: Cell, taken: set[str]) -> str:
 
 def _metadata(cell: Cell) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
-    tags: list[str] = [cell.role] if cell.role in ("parameters", "misconceptions", "alternative", "picture", "setup") else []
+    tags: list[str] = (
+        [cell.role] if cell.role in ("parameters", "misconceptions", "alternative", "picture", "setup") else []
+    )
     tags += ["export"] if cell.export else []
     if tags:
         metadata["tags"] = tags

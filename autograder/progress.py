@@ -44,9 +44,15 @@ def progress(root: Path, folder: Path) -> list[NotebookProgress]:
         points = sum(cell.points for name, cell in notebook.checks.items() if name in passed)
         rows.append(
             NotebookProgress(
-                notebook.assignment, notebook.name, notebook.title, len(passed), len(notebook.checks), points,
+                notebook.assignment,
+                notebook.name,
+                notebook.title,
+                len(passed),
+                len(notebook.checks),
+                points,
                 sum(cell.points for cell in notebook.checks.values()),
-                next((name for name in notebook.checks if name not in passed), None), bool(verdicts),
+                next((name for name in notebook.checks if name not in passed), None),
+                bool(verdicts),
             )
         )
     return rows

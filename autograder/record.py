@@ -67,7 +67,9 @@ def record(notebook: Notebook, seed: int, hidden: bool, papers: Path | None = No
                 as_notebook(cells), None, parameters={}, progress_bar=False, kernel_name="python3", cwd=folder
             )
         except PapermillExecutionError as error:
-            raise SourceError(f"{notebook.path}: a cell fails: {error.ename}: {error.evalue}\n{_plain(error.traceback)}") from error
+            raise SourceError(
+                f"{notebook.path}: a cell fails: {error.ename}: {error.evalue}\n{_plain(error.traceback)}"
+            ) from error
         return gather(notebook, {path.name: path.read_bytes() for path in answers.iterdir()})
 
 
@@ -89,7 +91,8 @@ def gather(notebook: Notebook, files: Mapping[str, bytes]) -> Recording:
             raise SourceError(f"{notebook.path}: the parts of {name!r} are worth more than its {cell.points} points")
         notes = json.loads(files.get(f"{name}.mistakes.json", b"[]"))
         mistakes = [
-            Mistake(note["name"], note["says"], decode(files[f"{name}--m{index:03d}.answer"])) for index, note in enumerate(notes)
+            Mistake(note["name"], note["says"], decode(files[f"{name}--m{index:03d}.answer"]))
+            for index, note in enumerate(notes)
         ]
         hints = tuple(json.loads(files.get(f"{name}.hints.json", b"[]")))
         checks[name] = CheckRecording(
@@ -103,11 +106,20 @@ def same_recording(one: Recording, other: Recording) -> bool:
     if list(one.checks) != list(other.checks):
         return False
     for a, b in zip(one.checks.values(), other.checks.values(), strict=True):
-        if (a.points, a.hints, a.paper, a.forbid, dict(a.stubs)) != (b.points, b.hints, b.paper, b.forbid, dict(b.stubs)):
+        if (a.points, a.hints, a.paper, a.forbid, dict(a.stubs)) != (
+            b.points,
+            b.hints,
+            b.paper,
+            b.forbid,
+            dict(b.stubs),
+        ):
             return False
         if [(m.name, m.says) for m in a.mistakes] != [(m.name, m.says) for m in b.mistakes]:
             return False
-        pairs = [(a.reference, b.reference), *((m.answer, n.answer) for m, n in zip(a.mistakes, b.mistakes, strict=True))]
+        pairs = [
+            (a.reference, b.reference),
+            *((m.answer, n.answer) for m, n in zip(a.mistakes, b.mistakes, strict=True)),
+        ]
         if not all(_same_answer(x, y) for x, y in pairs):
             return False
     return True

@@ -75,7 +75,9 @@ class Recording:
         except FileNotFoundError:
             raise NoRecording(f"there is no recording {stem}; `autograder build` makes it") from None
         except (UnreadableAnswer, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise NoRecording(f"the recording {stem} cannot be read ({error}); `autograder build` makes it anew") from error
+            raise NoRecording(
+                f"the recording {stem} cannot be read ({error}); `autograder build` makes it anew"
+            ) from error
         return Recording(data["assignment"], data["notebook"], {check.check: check for check in checks})
 
 
@@ -107,7 +109,11 @@ def _check_to_json(check: CheckRecording, table: TensorTable) -> dict[str, Any]:
         "stubs": dict(check.stubs),
         "reference": _timeless(check.reference, table),
         "mistakes": [
-            {"name": mistake.name, "says": mistake.says, "answer": _mistake_to_json(mistake.answer, check.reference, table)}
+            {
+                "name": mistake.name,
+                "says": mistake.says,
+                "answer": _mistake_to_json(mistake.answer, check.reference, table),
+            }
             for mistake in check.mistakes
         ],
     }
@@ -119,14 +125,21 @@ def _mistake_to_json(answer: Answer, reference: Answer, table: TensorTable) -> d
     cases: list[Any] = []
     for case in _timeless(answer.without_inputs(), table)["cases"]:
         own = {key: case[key] for key in ("values", "modified", "error") if key in case}
-        same = {key: value for key, value in right.get(case["name"], {}).items() if key in ("values", "modified", "error")}
+        same = {
+            key: value for key, value in right.get(case["name"], {}).items() if key in ("values", "modified", "error")
+        }
         cases.append(case["name"] if own == same else {"name": case["name"], **own})
     return {"cases": cases}
 
 
 def _mistake_from_json(data: Any, reference: Answer, table: TensorTable) -> Answer:
     answer = answer_from_json(
-        {"check": reference.check, "parts": {}, "cases": [{"name": c} if isinstance(c, str) else c for c in data["cases"]]}, table
+        {
+            "check": reference.check,
+            "parts": {},
+            "cases": [{"name": c} if isinstance(c, str) else c for c in data["cases"]],
+        },
+        table,
     )
     same = {case for case in data["cases"] if isinstance(case, str)}
     cases = []
@@ -153,7 +166,8 @@ def _check_from_json(data: Mapping[str, Any], table: TensorTable) -> CheckRecord
         points=data["points"],
         reference=reference,
         mistakes=tuple(
-            Mistake(item["name"], item["says"], _mistake_from_json(item["answer"], reference, table)) for item in data["mistakes"]
+            Mistake(item["name"], item["says"], _mistake_from_json(item["answer"], reference, table))
+            for item in data["mistakes"]
         ),
         hints=tuple(data["hints"]),
         paper=data["paper"],

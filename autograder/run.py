@@ -59,7 +59,9 @@ def run(
     order = sorted(notebooks, key=lambda notebook: -times.get(notebook.key, 1e9))
     results: dict[str, NotebookRun] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        futures = [pool.submit(run_one, root, notebook.key, parameters or {}, out.resolve(), jobs) for notebook in order]
+        futures = [
+            pool.submit(run_one, root, notebook.key, parameters or {}, out.resolve(), jobs) for notebook in order
+        ]
         for future in as_completed(futures):
             done = future.result()
             results[done.notebook] = done
@@ -92,7 +94,9 @@ def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: i
             error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}"
         seconds = time.perf_counter() - began
     verdicts = verdicts_in(nbformat.read(target, as_version=4))
-    return NotebookRun(key, seconds, sum(v["status"] == "passed" for v in verdicts), len(notebook.checks), str(target), error)
+    return NotebookRun(
+        key, seconds, sum(v["status"] == "passed" for v in verdicts), len(notebook.checks), str(target), error
+    )
 
 
 def verdicts_in(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
@@ -112,6 +116,9 @@ def to_json(runs: Sequence[NotebookRun]) -> list[dict[str, Any]]:
 
 def _last_times(out: Path) -> dict[str, float]:
     try:
-        return {str(key): float(value) for key, value in json.loads((out / "times.json").read_text(encoding="utf-8")).items()}
+        return {
+            str(key): float(value)
+            for key, value in json.loads((out / "times.json").read_text(encoding="utf-8")).items()
+        }
     except (OSError, ValueError, AttributeError, TypeError):
         return {}

@@ -36,12 +36,16 @@ class Expected:
 def make(root: Path, folder: Path, assignment: str = "transformer-week2") -> list[Expected]:
     """Write the sample class's submissions to one assignment below `folder` and return what grading has to find, in order."""
     notebooks = read_all(root, [assignment])
-    released = {n.name: nbformat.read(root / "notebooks" / assignment / f"{n.name}.ipynb", as_version=4) for n in notebooks}
+    released = {
+        n.name: nbformat.read(root / "notebooks" / assignment / f"{n.name}.ipynb", as_version=4) for n in notebooks
+    }
     expected: list[Expected] = []
     for student, changes in _students(root, notebooks):
         for notebook in notebooks:
             change = changes.get(notebook.name, {})
-            node = _submission(notebook, released[notebook.name], {name: source for name, (source, _, _) in change.items()})
+            node = _submission(
+                notebook, released[notebook.name], {name: source for name, (source, _, _) in change.items()}
+            )
             path = folder / student / assignment / f"{notebook.name}.ipynb"
             path.parent.mkdir(parents=True, exist_ok=True)
             if student == "not-a-notebook":
@@ -64,7 +68,12 @@ def _students(root: Path, notebooks: list[Notebook]) -> Iterator[tuple[str, dict
     yield "perfect", {}
     yield (
         "blank",
-        {n.name: {name: (source_form.stubbed(cell.source), "not_attempted", None) for name, cell in n.exercises.items()} for n in notebooks},
+        {
+            n.name: {
+                name: (source_form.stubbed(cell.source), "not_attempted", None) for name, cell in n.exercises.items()
+            }
+            for n in notebooks
+        },
     )
     yield from _mistaken(root, notebooks)
     first = notebooks[0]
@@ -90,7 +99,10 @@ def _mistaken(root: Path, notebooks: list[Notebook]) -> Iterator[tuple[str, dict
             wanted = [edit for edit in edits if edit["status"] in ("wrong", "error", "partial")][:2]
             for edit in wanted:
                 slug = re.sub(r"[^a-z0-9]+", "-", edit["name"].lower()).strip("-")
-                yield f"{name.lower().replace('_', '-')}--{slug}", {notebook.name: {name: (edit["source"], edit["status"], edit["name"])}}
+                yield (
+                    f"{name.lower().replace('_', '-')}--{slug}",
+                    {notebook.name: {name: (edit["source"], edit["status"], edit["name"])}},
+                )
 
 
 def _edits(root: Path, notebook: Notebook) -> dict[str, list[dict[str, str]]]:
@@ -161,7 +173,9 @@ def compare(expected: Iterable[Expected], results: Path) -> list[str]:
         if line is None:
             wrong.append(f"{item.student}: no result for {item.check}")
         elif (line["status"], line["misconception"]) != (item.status, item.misconception):
-            wrong.append(f"{item.student}, {item.check}: {line['status']} ({line['misconception']}), not {item.status} ({item.misconception})")
+            wrong.append(
+                f"{item.student}, {item.check}: {line['status']} ({line['misconception']}), not {item.status} ({item.misconception})"
+            )
     return wrong
 
 
@@ -174,7 +188,14 @@ def main(arguments: list[str]) -> None:
     if arguments[1:2] == ["--compare"]:
         expected = [Expected(*item) for item in json.loads(known.read_text(encoding="utf-8"))]
         wrong = compare(expected, Path(arguments[2]))
-        print("\n".join([*wrong, f"{len(expected) - len(wrong)} of {len(expected)} results are what the sample class was made for"]))
+        print(
+            "\n".join(
+                [
+                    *wrong,
+                    f"{len(expected) - len(wrong)} of {len(expected)} results are what the sample class was made for",
+                ]
+            )
+        )
         sys.exit(bool(wrong))
     shutil.rmtree(folder, ignore_errors=True)
     expected = make(find_root(), folder, *arguments[1:2])

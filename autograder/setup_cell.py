@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-SETUP = '''#@title Set-up: run this cell first
+SETUP = """#@title Set-up: run this cell first
 # Uses the course's package if it is installed, else installs it. The PyTorch you have stays as it is.
 import importlib.util, os, pathlib, subprocess, sys, tempfile
 from importlib.metadata import version
@@ -28,7 +28,7 @@ if importlib.util.find_spec("autograder.checks" if importlib.util.find_spec("aut
 import autograder
 from autograder import check, hint, score
 
-autograder.begin("{assignment}", "{notebook}")'''
+autograder.begin("{assignment}", "{notebook}")"""
 
 
 def setup_source(assignment: str, notebook: str, repository: str) -> str:

@@ -27,7 +27,9 @@ class Score:
 
     def __str__(self) -> str:
         width = max((len(row[0]) for row in self.rows), default=0)
-        lines = [f"{name:<{width}}  {points}/{possible}  {STATUSES[status]}" for name, status, points, possible in self.rows]
+        lines = [
+            f"{name:<{width}}  {points}/{possible}  {STATUSES[status]}" for name, status, points, possible in self.rows
+        ]
         return "\n".join([*lines, f"{'Together':<{width}}  {self.points}/{self.max_points}"])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -46,5 +48,7 @@ def score() -> Score:
     rows = []
     for name, recording in shipped(session.assignment, session.notebook).checks.items():
         verdict = session.verdicts.get(name)
-        rows.append((name, verdict.status if verdict else "not_attempted", verdict.points if verdict else 0, recording.points))
+        rows.append(
+            (name, verdict.status if verdict else "not_attempted", verdict.points if verdict else 0, recording.points)
+        )
     return Score(tuple(rows))

@@ -30,7 +30,11 @@ _CONTAINERS = (_MODULES + "module.py", _MODULES + "container.py")
 _LIBRARIES = tuple(
     {
         os.path.join(os.path.abspath(path), "")
-        for path in [*sys.path, *sysconfig.get_paths().values(), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+        for path in [
+            *sys.path,
+            *sysconfig.get_paths().values(),
+            os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        ]
         if path and os.path.abspath(path) not in (os.getcwd(), os.path.expanduser("~"), "/")
     }
 )
@@ -78,7 +82,11 @@ def _is_learners(frame: FrameType | None, check: str) -> bool:
             return False
         if path.startswith(_MODULES) and path not in _CONTAINERS:
             return False  # a ready-made layer that may be used may call what it is made of
-        if path.startswith(_TORCH) or (path.startswith(_STANDARD) and not path.startswith(_PACKAGES)) or path.startswith("<frozen "):
+        if (
+            path.startswith(_TORCH)
+            or (path.startswith(_STANDARD) and not path.startswith(_PACKAGES))
+            or path.startswith("<frozen ")
+        ):
             frame = frame.f_back
             continue
         return not path.startswith(_LIBRARIES)
@@ -108,7 +116,9 @@ class _Calls(TorchFunctionMode):
                 return f"torch.ops.aten.{operator}"
         return name
 
-    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         name = self._name(func)
         if name is not None and _is_learners(sys._getframe(1), self._check):
             raise ForbiddenCall(name)

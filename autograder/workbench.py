@@ -68,7 +68,11 @@ def benches(notebook: Notebook, papers: Path) -> Iterator[Bench]:
     authoring.equivalents_collected.clear()
     ready: list[str] = []
     try:
-        cells = [cell for cell in notebook.cells if cell.role in ("setup", "plain", "parameters", "exercise", "check", "misconceptions")]
+        cells = [
+            cell
+            for cell in notebook.cells
+            if cell.role in ("setup", "plain", "parameters", "exercise", "check", "misconceptions")
+        ]
         for index, cell in enumerate(cells):
             if cell.role == "check":
                 ready.append(cell.name or "")
@@ -80,7 +84,10 @@ def benches(notebook: Notebook, papers: Path) -> Iterator[Bench]:
                 gc.freeze()  # children share these pages until they write to them
                 for name in ready:
                     yield Bench(
-                        notebook, name, dict(namespace), authoring.collected.get(name, ()),
+                        notebook,
+                        name,
+                        dict(namespace),
+                        authoring.collected.get(name, ()),
                         authoring.equivalents_collected.get(name, {}),
                     )
                 ready = []

@@ -34,7 +34,9 @@ def data_folder(data_dir: str | Path = "") -> Path | None:
         return None
     folder = Path(named).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: DATA_DIR or the environment variable {DATA_VARIABLE} has to name one that exists, or nothing")
+        raise FileNotFoundError(
+            f"there is no folder {folder}: DATA_DIR or the environment variable {DATA_VARIABLE} has to name one that exists, or nothing"
+        )
     return folder
 
 
@@ -68,7 +70,9 @@ class Vocabulary:
     def of(cls, sentences: Iterable[Sequence[str]], at_least: int = 1) -> Vocabulary:
         """The tokens that occur at least so many times in the sentences, the most frequent first, ties in alphabetical order."""
         counts = Counter(token for sentence in sentences for token in sentence)
-        return cls(token for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= at_least)
+        return cls(
+            token for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= at_least
+        )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -124,7 +128,9 @@ class ParallelText:
         tgt = [self.target_vocabulary.encode(self.target_tokens[i], bos=True, eos=True) for i in chosen]
         return pad_sentences(src), pad_sentences(tgt)
 
-    def batches(self, batch_size: int, seed: int | None = None, similar: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, batch_size: int, seed: int | None = None, similar: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """All pairs once, in batches of at most so many.
 
         Args:
@@ -136,7 +142,9 @@ class ParallelText:
         if seed is not None:
             shuffle.shuffle(order)
         if similar:
-            order.sort(key=lambda i: (len(self.source_tokens[i]), len(self.target_tokens[i])))  # stable: equal lengths stay shuffled
+            order.sort(
+                key=lambda i: (len(self.source_tokens[i]), len(self.target_tokens[i]))
+            )  # stable: equal lengths stay shuffled
         groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         if similar and seed is not None:
             shuffle.shuffle(groups)
@@ -144,7 +152,9 @@ class ParallelText:
             yield self.batch(group)
 
 
-def copy_batches(count: int, batch_size: int = 64, symbols: int = 8, longest: int = 8, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def copy_batches(
+    count: int, batch_size: int = 64, symbols: int = 8, longest: int = 8, seed: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The copy task: random sequences whose target is the sequence itself.
 
     Args:
@@ -155,7 +165,13 @@ def copy_batches(count: int, batch_size: int = 64, symbols: int = 8, longest: in
     """
     draw = random.Random(seed)
     for _ in range(count):
-        rows = [[draw.randrange(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + symbols) for _ in range(draw.randint(1, longest))] for _ in range(batch_size)]
+        rows = [
+            [
+                draw.randrange(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + symbols)
+                for _ in range(draw.randint(1, longest))
+            ]
+            for _ in range(batch_size)
+        ]
         yield pad_sentences([[*row, EOS_ID] for row in rows]), pad_sentences([[BOS_ID, *row, EOS_ID] for row in rows])
 
 
@@ -226,11 +242,15 @@ def multi30k(part: str, data_dir: str | Path = "") -> tuple[list[str], list[str]
         rows = load_dataset(MULTI30K_ON_THE_HUB, split=names[part])
         english, german = list(rows["en"]), list(rows["de"])
     if len(english) != len(german):
-        raise ValueError(f"Multi30k {part}: {len(english)} English lines, {len(german)} German ones; they have to pair up")
+        raise ValueError(
+            f"Multi30k {part}: {len(english)} English lines, {len(german)} German ones; they have to pair up"
+        )
     return english, german
 
 
-def multi30k_text(data_dir: str | Path = "", vocabulary: int = 10_000, test: str = "test_2016_flickr") -> tuple[ParallelText, ParallelText, ParallelText]:
+def multi30k_text(
+    data_dir: str | Path = "", vocabulary: int = 10_000, test: str = "test_2016_flickr"
+) -> tuple[ParallelText, ParallelText, ParallelText]:
     """(training, validation, test) of Multi30k as byte-pair pieces; both languages share one vocabulary of at most so many pieces (section 5.1).
 
     The pieces are learned by `tokenizers` from the training part. A piece that begins a word is marked by ▁.
@@ -239,8 +259,12 @@ def multi30k_text(data_dir: str | Path = "", vocabulary: int = 10_000, test: str
 
     parts = [multi30k(part, data_dir) for part in ("train", "val", test)]
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[UNK_ID]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")])
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary - len(SPECIAL_TOKENS), special_tokens=[SPECIAL_TOKENS[UNK_ID]], show_progress=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(SPECIAL_TOKENS), special_tokens=[SPECIAL_TOKENS[UNK_ID]], show_progress=False
+    )
     tokenizer.train_from_iterator([*parts[0][0], *parts[0][1]], trainer)
 
     def pieces(sentences: Sequence[str]) -> list[list[str]]:
@@ -266,7 +290,9 @@ def _lines(path: Path) -> list[str]:
             return file.read().rstrip("\n").split("\n")
     if path.is_file():
         return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    raise FileNotFoundError(f"neither {packed} nor {path.name} beside it is there: the folder lacks this part of Multi30k")
+    raise FileNotFoundError(
+        f"neither {packed} nor {path.name} beside it is there: the folder lacks this part of Multi30k"
+    )
 
 
 # -- end of text -------------------------------------------------------------------------------------------------------------------

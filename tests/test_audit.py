@@ -13,7 +13,10 @@ FAULTS = {
     "a mistake passes": (("return x * x", "return 2 * x"), "passes"),
     "two mistakes that cannot be told apart": (("secret_name = 3", "secret_name = 2 * 2 - 1"), None),
     "a right solution is rejected": (("return x + x", "return x + x + 1"), "the right solution “a sum” is wrong"),
-    "the reference fails its own check": (("return secret_name * x\n", "return secret_name * x.nonsense\n"), "the reference raises"),
+    "the reference fails its own check": (
+        ("return secret_name * x\n", "return secret_name * x.nonsense\n"),
+        "the reference raises",
+    ),
     "a check that sees nothing": (
         (
             'case.call("two numbers", double, case.normal(2))\n    case.call("a matrix", double, case.normal(3, 4))',
@@ -41,7 +44,9 @@ def test_a_bad_check_is_named_with_what_is_bad(course: Path, edit: tuple[str, st
 
 
 def test_a_surviving_mutant_is_reported(course: Path) -> None:
-    blind = SMALL.replace("case.normal(2)", "torch.tensor([2.0, 0.0])").replace("case.normal(3, 4)", "torch.zeros(3, 4)")
+    blind = SMALL.replace("case.normal(2)", "torch.tensor([2.0, 0.0])").replace(
+        "case.normal(3, 4)", "torch.zeros(3, 4)"
+    )
     blind = blind.replace("case.normal(3, dtype=torch.float64)", "torch.zeros(3, dtype=torch.float64)")
     (course / "solutions" / "small-week0" / "doubling.py").write_text(blind)
     assert any("the mutant" in fault and "passes" in fault for fault in faults(course, mutants=True))

@@ -24,7 +24,12 @@ NOTEBOOKS = read_all(ROOT)
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    made = [path for part in ("solutions", "notebooks", "papers", "data") for path in (folder / part).rglob("*") if path.is_file()]
+    made = [
+        path
+        for part in ("solutions", "notebooks", "papers", "data")
+        for path in (folder / part).rglob("*")
+        if path.is_file()
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in made if "__pycache__" not in path.parts}
 
 
@@ -67,7 +72,15 @@ def released(notebook_key: str) -> nbformat.NotebookNode:
 def test_nothing_of_a_solution_a_hidden_case_or_a_misconception_is_released(notebook) -> None:
     node = released(notebook.key)
     text = "\n".join(cell.source for cell in node.cells) + json.dumps(node.metadata)
-    for mark in ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "misconceptions(", "mistake(", "@alternative", "equivalents("):
+    for mark in (
+        "BEGIN SOLUTION",
+        "END SOLUTION",
+        "HIDDEN TESTS",
+        "misconceptions(",
+        "mistake(",
+        "@alternative",
+        "equivalents(",
+    ):
         assert mark not in text, mark
     shown = {line.strip() for cell in node.cells for line in cell.source.split("\n")}
     for name, exercise in notebook.exercises.items():
@@ -80,7 +93,9 @@ def test_nothing_of_a_solution_a_hidden_case_or_a_misconception_is_released(note
         if cell.role == "check":
             hidden = set(cell.source.split("\n")) - set(cell.public.split("\n"))
             names = {m for line in hidden for m in re.findall(r'case\.\w+\(\s*"([^"]+)"', line)}
-            (shown_check,) = [c.source for c in node.cells if c.metadata.get("nbgrader", {}).get("grade_id") == cell.grade_id]
+            (shown_check,) = [
+                c.source for c in node.cells if c.metadata.get("nbgrader", {}).get("grade_id") == cell.grade_id
+            ]
             public = set(re.findall(r'"([^"]+)"', cell.public))
             assert shown_check == cell.public
             assert not {name for name in names - public if f'"{name}"' in shown_check}, cell.name
@@ -103,7 +118,11 @@ def test_a_released_notebook_is_complete(notebook) -> None:
     grade_ids = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in node.cells}
     assert grade_ids >= set(notebook.exercises) | {f"check-{name}" for name in notebook.checks}
     sources = [cell.source for cell in node.cells]
-    assert sources[0].startswith("# ") and "colab-badge" in sources[1] and f'autograder.begin("{notebook.assignment}"' in sources[2]
+    assert (
+        sources[0].startswith("# ")
+        and "colab-badge" in sources[1]
+        and f'autograder.begin("{notebook.assignment}"' in sources[2]
+    )
     assert any("score()" in source for source in sources), "no closing summary with the learner's score"
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in node.cells) == 1
     assert notebook.written, "no written question"
@@ -153,8 +172,15 @@ def test_papers_hold_the_exported_cells_and_import(built_course: Path) -> None:
     text = (built_course / "papers" / "small" / "doubling.py").read_text()
     assert "SOLUTION" not in text and "def double" in text and "Affine" not in text
     done = subprocess.run(
-        [sys.executable, "-c", "import torch; from papers.small.doubling import double; print(double(torch.ones(1)).item())"],
-        cwd=built_course, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(built_course)},
+        [
+            sys.executable,
+            "-c",
+            "import torch; from papers.small.doubling import double; print(double(torch.ones(1)).item())",
+        ],
+        cwd=built_course,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(built_course)},
     )
     assert done.stdout.strip() == "2.0", done.stderr
 
@@ -172,7 +198,12 @@ def test_a_notebook_sees_of_papers_only_what_was_built_before_it(notebook, tmp_p
 
 def environment(folder: Path) -> dict[str, str]:
     # as in a shell where the virtual environment is not activated, but nbgrader itself calls alembic by name
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+    }
 
 
 def test_nbgraders_own_generate_assignment_makes_the_same_notebooks(built_course: Path, tmp_path: Path) -> None:
@@ -184,8 +215,13 @@ def test_nbgraders_own_generate_assignment_makes_the_same_notebooks(built_course
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     after = nbformat.read(folder / "notebooks" / "small-week0" / "doubling.ipynb", as_version=4)
-    assert [cell.source for cell in after.cells] == [cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"]) for cell in json.loads(before)["cells"]]
-    assert sorted(path.name for path in (folder / "notebooks" / "small-week0").iterdir()) == ["doubling.ipynb"], "a source was released"
+    assert [cell.source for cell in after.cells] == [
+        cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+        for cell in json.loads(before)["cells"]
+    ]
+    assert sorted(path.name for path in (folder / "notebooks" / "small-week0").iterdir()) == ["doubling.ipynb"], (
+        "a source was released"
+    )
 
 
 def test_nbgrader_validate_reads_a_released_notebook_and_a_solved_one(built_course: Path, tmp_path: Path) -> None:
@@ -205,9 +241,15 @@ def other_python() -> str | None:
     """Another Python that the course supports, with a name of its own on PATH or under pyenv."""
     own = "{}.{}".format(*sys.version_info[:2])
     for version in ("3.12", "3.13", "3.11"):
-        candidates = [shutil.which(f"python{version}"), *map(str, sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))]
+        candidates = [
+            shutil.which(f"python{version}"),
+            *map(str, sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))),
+        ]
         for candidate in candidates if version != own else ():
-            if candidate and subprocess.run([candidate, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0:
+            if (
+                candidate
+                and subprocess.run([candidate, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0
+            ):
                 return candidate
     return None
 
@@ -217,11 +259,20 @@ def other_python() -> str | None:
 def test_another_python_builds_the_same_bytes(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([str(other_python()), "-m", "venv", str(tmp_path / "venv")], check=True)
-    pins = {line.split("==")[0].lower(): line.strip() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line}
-    needed = [pins[name] for name in ("nbgrader", "jupytext", "nbformat", "click", "rich")]  # no torch: a build of notebooks needs none
+    pins = {
+        line.split("==")[0].lower(): line.strip()
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if "==" in line
+    }
+    needed = [
+        pins[name] for name in ("nbgrader", "jupytext", "nbformat", "click", "rich")
+    ]  # no torch: a build of notebooks needs none
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *needed], check=True)
     done = subprocess.run(
-        [python, "-m", "autograder.cli", "build", "--check", "--no-recordings"], cwd=ROOT, capture_output=True, text=True,
+        [python, "-m", "autograder.cli", "build", "--check", "--no-recordings"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,11 @@ def test_a_call_in_another_cell_counts_if_the_exercise_reaches_it() -> None:
     exercise = "def f(q):\n    return g(q)"
     assert forbidden_uses(exercise, ["def g(q):\n    return F.scaled_dot_product_attention(q, q, q)"], ATTENTION)
     assert forbidden_uses(exercise, ["g = F.scaled_dot_product_attention"], ATTENTION)
-    assert not forbidden_uses(exercise, ["def g(q):\n    return q", "def h(q):\n    return F.scaled_dot_product_attention(q, q, q)"], ATTENTION)
+    assert not forbidden_uses(
+        exercise,
+        ["def g(q):\n    return q", "def h(q):\n    return F.scaled_dot_product_attention(q, q, q)"],
+        ATTENTION,
+    )
 
 
 def test_a_method_is_found_by_its_name_and_a_function_of_a_module_is_not_taken_for_one() -> None:
@@ -64,7 +68,11 @@ def test_what_is_no_call_is_allowed(source: str) -> None:
 
 def test_a_local_name_is_not_looked_up_in_other_cells() -> None:
     exercise = "def f(x):\n    N, _, H, W = x.shape\n    return x * N"
-    others = ["x = F.scaled_dot_product_attention(q, k, v)", "def _(case):\n    F.scaled_dot_product_attention(1, 2, 3)", "N = nn.Transformer"]
+    others = [
+        "x = F.scaled_dot_product_attention(q, k, v)",
+        "def _(case):\n    F.scaled_dot_product_attention(1, 2, 3)",
+        "N = nn.Transformer",
+    ]
     assert not forbidden_uses(exercise, others, ATTENTION)
     assert forbidden_uses("def f(x):\n    return N(x)", others, ATTENTION)
 

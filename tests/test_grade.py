@@ -41,7 +41,9 @@ def lines(grading: Path) -> list[dict]:
 def test_every_row_of_the_sample_class_is_right(graded) -> None:
     _, grading, expected = graded
     assert sample_class.compare(expected, grading / "results.jsonl") == []
-    assert {"passed", "not_attempted", "wrong", "error", "timeout", "kernel_died", "unreadable"} <= {item.status for item in expected}
+    assert {"passed", "not_attempted", "wrong", "error", "timeout", "kernel_died", "unreadable"} <= {
+        item.status for item in expected
+    }
 
 
 @pytest.mark.slow
@@ -56,7 +58,9 @@ def test_results_have_their_fields_in_order_and_sum_up(graded) -> None:
         total[line["student"]] += line["points"]
     best = sum(cell.points for notebook in WEEK2 for cell in notebook.checks.values())
     assert total["perfect"] == best and total["blank"] == 0 and total["not-a-notebook"] == 0
-    assert all(0 < points < best for student, points in total.items() if student not in ("perfect", "blank", "not-a-notebook"))
+    assert all(
+        0 < points < best for student, points in total.items() if student not in ("perfect", "blank", "not-a-notebook")
+    )
     rows = {row["student"]: row for row in csv.DictReader((grading / "grades.csv").read_text().splitlines())}
     assert {student: float(row["points"]) for student, row in rows.items()} == total
 
@@ -78,10 +82,16 @@ def test_no_message_or_page_shows_a_line_of_a_solution(graded) -> None:
 
     _, grading, _ = graded
     secret = {
-        line.split("  #")[0].strip() for notebook in WEEK2 for cell in notebook.exercises.values() for line in solution_lines(cell.source)
+        line.split("  #")[0].strip()
+        for notebook in WEEK2
+        for cell in notebook.exercises.values()
+        for line in solution_lines(cell.source)
     }
     secret = {line for line in secret if len(line) > 30 and not line.startswith("#")}
-    blank = "\n".join((grading / "feedback" / "blank" / "transformer-week2" / f"{notebook.name}.html").read_text() for notebook in WEEK2)
+    blank = "\n".join(
+        (grading / "feedback" / "blank" / "transformer-week2" / f"{notebook.name}.html").read_text()
+        for notebook in WEEK2
+    )
     text = "\n".join(line["message"] for line in lines(grading)) + blank
     assert secret and not {line for line in secret if line in text}
 
@@ -135,7 +145,10 @@ def test_a_copys_name_is_taken_where_the_notebook_itself_is_missing(tmp_path: Pa
     (folder / "notes.ipynb").write_text("{}")
     found = {item.notebook: item for item in collect(tmp_path, WEEK2)}
     assert found["scaled_dot_product_attention"].path.name.startswith("Copy of")
-    assert found["multi_head_attention"].path.name == "multi_head_attention (1).ipynb" and found["multi_head_attention"].flags
+    assert (
+        found["multi_head_attention"].path.name == "multi_head_attention (1).ipynb"
+        and found["multi_head_attention"].flags
+    )
     (folder / "multi_head_attention (1).ipynb").unlink()
     assert {item.notebook: item.path for item in collect(tmp_path, WEEK2)}["multi_head_attention"] is None
 
@@ -153,7 +166,9 @@ def test_where_there_is_nothing_to_grade_one_line_says_what_is_expected(tmp_path
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "autograder.cli", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "autograder.cli", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize(

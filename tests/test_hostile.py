@@ -49,7 +49,10 @@ EARLIER, LATER = "transformer-week0", "transformer-week3"
 
 def _neighbours(notebook: Notebook, released: nbformat.NotebookNode) -> dict[str, Draft]:
     """Honest submissions, whose results nobody may change."""
-    made = {name: Draft(notebook, released) for name in ("neighbour-right", "neighbour-blank", "neighbour-mistaken", "neighbour-error")}
+    made = {
+        name: Draft(notebook, released)
+        for name in ("neighbour-right", "neighbour-blank", "neighbour-mistaken", "neighbour-error")
+    }
     made["neighbour-right"].add(f"note = 'my own notes: {hostile.canaries.whole}'", before=None)
     made["neighbour-blank"].node = nbformat.from_dict(json.loads(nbformat.writes(released)))
     cell = made["neighbour-mistaken"].exercise()
@@ -109,7 +112,9 @@ def graded(course_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("class")
     notebook = next(item for item in read_all(course_root) if item.name == NOTEBOOK)
     released = nbformat.read(ROOT / "notebooks" / ASSIGNMENT / f"{NOTEBOOK}.ipynb", as_version=4)
-    hostile.canaries.root, hostile.canaries.out, hostile.canaries.submitted = map(str, (course_root, folder / "together", folder / "all"))
+    hostile.canaries.root, hostile.canaries.out, hostile.canaries.submitted = map(
+        str, (course_root, folder / "together", folder / "all")
+    )
     for submitted in ("honest", "all"):
         for student, draft in _neighbours(notebook, released).items():
             _write(draft, folder / submitted, student)
@@ -121,7 +126,11 @@ def graded(course_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     before = {process.pid for process in psutil.process_iter()}
     stamps, known = autograder.grade._course_stamps, {}  # whoever edits the package meanwhile makes nothing stale
     with pytest.MonkeyPatch.context() as patch, ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
-        patch.setattr(autograder.grade, "_course_stamps", lambda root, notebooks: known.setdefault(len(notebooks), stamps(root, notebooks)))
+        patch.setattr(
+            autograder.grade,
+            "_course_stamps",
+            lambda root, notebooks: known.setdefault(len(notebooks), stamps(root, notebooks)),
+        )
         yield _grade_both(folder, course_root, before, workers)  # the same warm processes for both
 
 
@@ -130,7 +139,9 @@ def _grade_both(folder: Path, course_root: Path, before: set[int], workers: Exec
     # The recordings are made once; a canary stands in the gradebook and beside it.
     shutil.copytree(folder / "alone" / "cache" / "recordings", folder / "together" / "cache" / "recordings")
     (folder / "together" / "grades-of-last-week.txt").write_text(hostile.canaries.whole)
-    together = grade(course_root, folder / "all", folder / "together", jobs=2, seed=SEED, limits=LIMITS, executor=workers)
+    together = grade(
+        course_root, folder / "all", folder / "together", jobs=2, seed=SEED, limits=LIMITS, executor=workers
+    )
     lines = {(line["student"], line["check"]): line for line in together.results}
     # The warm processes of the workers live on; below them there may be nobody.
     ours = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
@@ -139,7 +150,11 @@ def _grade_both(folder: Path, course_root: Path, before: set[int], workers: Exec
 
 def _kernels(processes: list[psutil.Process]) -> set[int]:
     """Forks of a warm process among these: processes whose parent has the same command line (bubblewrap itself is one twice)."""
-    warm = [process for process in processes if (words := _command(process)) and "bwrap" not in words[0] and words == _command(process.parent())]
+    warm = [
+        process
+        for process in processes
+        if (words := _command(process)) and "bwrap" not in words[0] and words == _command(process.parent())
+    ]
     return {process.pid for process in warm if any(word.endswith("zygote.py") for word in _command(process))}
 
 
@@ -211,7 +226,9 @@ def test_every_check_of_every_student_has_one_line_of_json(graded: Class) -> Non
     text = (graded.folder / "together" / "results.jsonl").read_text(encoding="utf-8")
     parsed = [json.loads(line) for line in text.splitlines()]
     students = {path.name for path in (graded.folder / "all").iterdir()}
-    assert sorted((line["student"], line["check"]) for line in parsed) == sorted((s, check) for s in students for check in ALL)
+    assert sorted((line["student"], line["check"]) for line in parsed) == sorted(
+        (s, check) for s in students for check in ALL
+    )
     assert all(len(line["message"]) < 9000 for line in parsed)
 
 
@@ -255,7 +272,9 @@ def test_a_large_attack_comes_to_what_the_table_says(graded: Class, attack: Atta
 # -- what the grader does with what it is handed -----------------------------------------------------------------------------------
 
 
-def test_without_a_sandbox_nothing_is_graded_unless_told_so(course_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_sandbox_nothing_is_graded_unless_told_so(
+    course_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import autograder.sandbox
 
     monkeypatch.setattr(autograder.sandbox, "available", lambda: (False, "bubblewrap is not installed"))
@@ -292,7 +311,10 @@ def test_a_check_brings_its_own_imports_and_touches_nobody_elses_names() -> None
 
     source = 'before = 1\n@decorate\ndef _(case):\n    """Why."""\n    def inner():\n        return math.sqrt(F)\n    return inner()\n'
     names: dict[str, Any] = {"math": "gone", "F": 9, "decorate": lambda function: function}
-    exec(_with_own_imports(source, {"math": "import math", "F": "from math import e as F", "torch": "import torch"}), names)
+    exec(
+        _with_own_imports(source, {"math": "import math", "F": "from math import e as F", "torch": "import torch"}),
+        names,
+    )
     assert names["_"](None) == pytest.approx(1.6487, abs=1e-4)
     assert names["math"] == "gone" and names["F"] == 9
     assert "import torch" not in _with_own_imports(source, {"torch": "import torch"})
@@ -321,13 +343,20 @@ def test_cells_that_reach_for_the_machinery_are_remarked_on_and_others_are_not()
     def remarks(*sources: str) -> list[str]:
         return list(_curious(Match({}, [FreeCell(source, 0, number) for number, source in enumerate(sources, 1)], [])))
 
-    assert not remarks("import torch\nx = torch.ones(3)", "from autograder import hint\nhint('softmax')", "# a score", "import sys\nsys.path")
+    assert not remarks(
+        "import torch\nx = torch.ones(3)",
+        "from autograder import hint\nhint('softmax')",
+        "# a score",
+        "import sys\nsys.path",
+    )
     (remark,) = remarks("x = 1", "import autograder.judge\nautograder.judge.judge = None")
     assert remark.startswith("machinery: cell 2 mentions autograder.judge")
 
 
 @pytest.mark.parametrize(
-    "text", ["\ud800", "a\u2028b", "\u202eabc", "x" * 1_000_000, "\x00\x1b[31m", "“√d_k” is fine\n\tas it is"], ids=range(6)
+    "text",
+    ["\ud800", "a\u2028b", "\u202eabc", "x" * 1_000_000, "\x00\x1b[31m", "“√d_k” is fine\n\tas it is"],
+    ids=range(6),
 )
 def test_a_message_can_be_written_and_is_one_line_of_json(text: str) -> None:
     from autograder.grade import MOST_MESSAGE, _printable
@@ -353,7 +382,9 @@ _RECORDING = CheckRecording("f", 3, _REFERENCE)
 _DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int64, torch.bool, torch.uint8, torch.complex64,
            torch.float8_e4m3fn, torch.uint16]  # fmt: skip
 _tensors = st.builds(
-    lambda dtype, shape: torch.zeros(shape, dtype=torch.float32).to(dtype), st.sampled_from(_DTYPES), st.lists(st.integers(0, 3), max_size=3)
+    lambda dtype, shape: torch.zeros(shape, dtype=torch.float32).to(dtype),
+    st.sampled_from(_DTYPES),
+    st.lists(st.integers(0, 3), max_size=3),
 )
 _values = st.one_of(
     st.builds(lambda t, kind: Value(kind, t), _tensors, st.sampled_from(["tensor", "ndarray"])),
@@ -456,7 +487,12 @@ def test_a_library_may_call_what_the_exercise_may_not(tmp_path: Path) -> None:
 
     library = watch._LIBRARIES[0] + "some_library.py"
     names: dict[str, Any] = {"torch": torch}
-    exec(compile("def attend(x):\n    return torch.nn.functional.scaled_dot_product_attention(x, x, x)", library, "exec"), names)
+    exec(
+        compile(
+            "def attend(x):\n    return torch.nn.functional.scaled_dot_product_attention(x, x, x)", library, "exec"
+        ),
+        names,
+    )
     _run("attend(q)", attend=names["attend"])
 
 
@@ -467,4 +503,6 @@ def test_watching_leaves_torch_as_it_was() -> None:
     q = torch.randn(2, 3, 4)
     assert torch._C.ScriptFunction.__call__ is call
     torch.nn.MultiheadAttention(4, 1)(q, q, q)
-    exec(compile("torch.nn.functional.scaled_dot_product_attention(q, q, q)", "<cell>", "exec"), {"torch": torch, "q": q})
+    exec(
+        compile("torch.nn.functional.scaled_dot_product_attention(q, q, q)", "<cell>", "exec"), {"torch": torch, "q": q}
+    )

@@ -14,7 +14,9 @@ from autograder.judge import judge
 from autograder.recording import CheckRecording, Mistake
 
 
-def answer(function: Callable[..., Any], experiment: Callable[[Case, Callable[..., Any]], None], seed: int = 5) -> Answer:
+def answer(
+    function: Callable[..., Any], experiment: Callable[[Case, Callable[..., Any]], None], seed: int = 5
+) -> Answer:
     case = Case("f", seed)
     try:
         experiment(case, function)
@@ -71,7 +73,10 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "changes its input": (lambda x: x.exp_(), "in place"),
     "raises": (lambda x: x.nonsense(), "AttributeError"),
     "exits": (lambda x: (_ for _ in ()).throw(ValueError("no")), "ValueError: no"),
-    "half precision in single": (lambda x: x.exp() if x.dtype == torch.float32 else x.float().exp(), "has dtype float32"),
+    "half precision in single": (
+        lambda x: x.exp() if x.dtype == torch.float32 else x.float().exp(),
+        "has dtype float32",
+    ),
 }
 
 
@@ -113,7 +118,9 @@ def test_a_not_implemented_error_of_the_learners_own_is_an_error() -> None:
 
 
 def test_a_known_mistake_is_named_first() -> None:
-    verdict = judge(answer(lambda x: x.exp() + 1, plain), recording(shifted=lambda x: x.exp() + 1, doubled=lambda x: 2 * x.exp()))
+    verdict = judge(
+        answer(lambda x: x.exp() + 1, plain), recording(shifted=lambda x: x.exp() + 1, doubled=lambda x: 2 * x.exp())
+    )
     assert verdict.misconception == "shifted"
     assert verdict.message.splitlines()[0] == "You made the mistake shifted."
 

@@ -50,7 +50,9 @@ def execute(node: nbformat.NotebookNode, folder: Path, **options: object) -> tup
     nbformat.write(node, source)
     error = None
     try:
-        papermill.execute_notebook(str(source), str(target), progress_bar=False, kernel_name="python3", cwd=str(folder), **options)
+        papermill.execute_notebook(
+            str(source), str(target), progress_bar=False, kernel_name="python3", cwd=str(folder), **options
+        )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     return nbformat.read(target, as_version=4), error
@@ -58,7 +60,12 @@ def execute(node: nbformat.NotebookNode, folder: Path, **options: object) -> tup
 
 def text_of(node: nbformat.NotebookNode) -> str:
     outputs = [output for cell in node.cells for output in cell.get("outputs", [])]
-    plain = [output.get("text", "") + str(output.get("data", {}).get("text/plain", "")) + "\n".join(output.get("traceback", [])) for output in outputs]
+    plain = [
+        output.get("text", "")
+        + str(output.get("data", {}).get("text/plain", ""))
+        + "\n".join(output.get("traceback", []))
+        for output in outputs
+    ]
     return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(plain))
 
 
@@ -87,7 +94,9 @@ def test_a_mistake_is_named_and_hints_come_one_by_one(tmp_path: Path) -> None:
     for cell in node.cells:  # the learner runs the cells after the failed one by hand
         if cell.cell_type == "code":
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "raises-exception"]
-    node.cells.append(nbformat.v4.new_code_cell('for _ in range(4):\n    hint("causal_mask")\nhint("scaled_dot_product_attention")'))
+    node.cells.append(
+        nbformat.v4.new_code_cell('for _ in range(4):\n    hint("causal_mask")\nhint("scaled_dot_product_attention")')
+    )
     out, _ = execute(node, tmp_path)
     verdict = {item["check"]: item for item in verdicts_in(out)}
     assert verdict["scaled_dot_product_attention"]["status"] == "passed"
@@ -129,7 +138,11 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder / "venv", with_pip=True, symlinks=True)
     python = folder / "venv" / "bin" / "python"
-    target = Path(subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip())
+    target = Path(
+        subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+        ).strip()
+    )
     for name in closure(["torch", "torchvision", "matplotlib", "ipykernel"]):
         for file in importlib.metadata.files(name) or []:
             first = file.parts[0]
@@ -140,14 +153,22 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_notebook_opened_alone_installs_what_it_needs_and_leaves_torch_as_it_is(bare_python: Path, tmp_path: Path) -> None:
+def test_a_notebook_opened_alone_installs_what_it_needs_and_leaves_torch_as_it_is(
+    bare_python: Path, tmp_path: Path
+) -> None:
     def versions() -> str:
         code = "import torch, torchvision, matplotlib; print(torch.__version__, torch.__file__, torchvision.__version__, matplotlib.__version__)"
         return subprocess.check_output([bare_python, "-c", code], text=True, cwd=tmp_path)
 
     before = versions()
     source = tmp_path / "source"  # what the repository's address would give: the committed tree
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "grading", "build", "executed", "__pycache__", ".*_cache", "cache"))
+    shutil.copytree(
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(
+            ".git", ".venv", "grading", "build", "executed", "__pycache__", ".*_cache", "cache"
+        ),
+    )
     cells = [cell.source for cell in learner_notebook(1).cells if cell.cell_type == "code"]
     script = tmp_path / "alone" / "cells.py"
     script.parent.mkdir()
@@ -159,13 +180,18 @@ def test_a_notebook_opened_alone_installs_what_it_needs_and_leaves_torch_as_it_i
     )
     clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
-        [bare_python, str(script)], cwd=script.parent, capture_output=True, text=True,
+        [bare_python, str(script)],
+        cwd=script.parent,
+        capture_output=True,
+        text=True,
         env={**clean, "PAPER_TO_PYTORCH_SOURCE": str(source), "MPLBACKEND": "Agg", "HOME": str(tmp_path)},
     )
     assert "scaled_dot_product_attention: passed" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     assert "STOPPED AT CheckFailed" in done.stdout, "the second exercise is blank, so its check stops the run"
     assert versions() == before
-    found = subprocess.check_output([bare_python, "-c", "import autograder; print(autograder.__file__)"], text=True, cwd=tmp_path)
+    found = subprocess.check_output(
+        [bare_python, "-c", "import autograder; print(autograder.__file__)"], text=True, cwd=tmp_path
+    )
     assert str(tmp_path) not in found or "site-packages" in found
 
 
@@ -173,9 +199,15 @@ def test_a_notebook_opened_alone_installs_what_it_needs_and_leaves_torch_as_it_i
 def test_the_set_up_cell_says_what_to_do_when_it_cannot_install(tmp_path: Path) -> None:
     cell = next(cell.source for cell in learner_notebook(0).cells if "autograder.begin" in cell.source)
     # hide the installed package: a finder that knows nothing of it
-    script = "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n, *a: None if n.startswith('autograder') else find(n, *a)\n" + cell
+    script = (
+        "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n, *a: None if n.startswith('autograder') else find(n, *a)\n"
+        + cell
+    )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path,
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
         env={**os.environ, "PAPER_TO_PYTORCH_SOURCE": str(tmp_path / "nowhere")},
     )
     assert done.returncode != 0 and "could not be installed" in done.stderr and "In a terminal, try:" in done.stderr

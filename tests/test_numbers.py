@@ -55,7 +55,11 @@ def shares(reference: Answer, found: Answer) -> Iterator[tuple[str, str, float]]
         if other is None or policy.exact or policy.at_least is not None or policy.at_most is not None:
             continue
         for path, value in case.values.items():
-            if path in other.values and value.kind in ("tensor", "ndarray", "number") and value.kind == other.values[path].kind:
+            if (
+                path in other.values
+                and value.kind in ("tensor", "ndarray", "number")
+                and value.kind == other.values[path].kind
+            ):
                 used = share(value.content, other.values[path].content, policy)
                 if used is not None:
                     yield case.name, used[0], used[1]
@@ -142,7 +146,9 @@ def table(rooms: Sequence[Room]) -> str:
         for (check, kind), (used, where) in room.worst.items():
             if used >= kinds.get(kind, (0.0, ""))[0]:
                 kinds[kind] = used, f"{room.notebook}, {check}: {where}"
-    lines = [f"{kind:24} {used:8.2%}  {where}" for kind, (used, where) in sorted(kinds.items(), key=lambda item: -item[1][0])]
+    lines = [
+        f"{kind:24} {used:8.2%}  {where}" for kind, (used, where) in sorted(kinds.items(), key=lambda item: -item[1][0])
+    ]
     return "\n".join(["dtype and tolerance      of what is allowed, at worst", *lines])
 
 
@@ -153,7 +159,11 @@ def main() -> None:
     parser.add_argument("-j", "--jobs", type=int, default=2)
     parser.add_argument("notebooks", nargs="*", help="ASSIGNMENT or ASSIGNMENT/NOTEBOOK; all if none is named")
     options = parser.parse_args()
-    keys = [n.key for n in read_all(ROOT) if not options.notebooks or n.key in options.notebooks or n.assignment in options.notebooks]
+    keys = [
+        n.key
+        for n in read_all(ROOT)
+        if not options.notebooks or n.key in options.notebooks or n.assignment in options.notebooks
+    ]
     rooms = measure_all(keys, seeds(options.seeds), options.jobs)
     print(f"{sum(room.tried for room in rooms)} right answers on {options.seeds} seeds, torch {torch.__version__}")
     print(table(rooms))

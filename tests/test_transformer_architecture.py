@@ -22,7 +22,11 @@ def configurations(count: int) -> list[TransformerConfig]:
         source = draw.randint(2, 3000)
         tied = draw.random() < 0.5
         target = source if tied else draw.randint(2, 3000)
-        found.append(TransformerConfig(draw.randint(1, 7), h * draw.randint(1, 40), h, draw.randint(1, 700), source, target, tied))
+        found.append(
+            TransformerConfig(
+                draw.randint(1, 7), h * draw.randint(1, 40), h, draw.randint(1, 700), source, target, tied
+            )
+        )
     return found
 
 
@@ -47,7 +51,9 @@ def moved(model: Transformer) -> Transformer:
     return model.eval()
 
 
-@pytest.mark.parametrize("config", [*configurations(40), TransformerConfig(), TransformerConfig(d_model=1024, h=16, d_ff=4096)], ids=str)
+@pytest.mark.parametrize(
+    "config", [*configurations(40), TransformerConfig(), TransformerConfig(d_model=1024, h=16, d_ff=4096)], ids=str
+)
 def test_the_formula_counts_the_model_to_the_last_parameter(config: TransformerConfig) -> None:
     with torch.device("meta"):  # sizes without memory
         model = model_of(config)
@@ -68,7 +74,9 @@ def test_tied_weights_need_one_vocabulary_in_the_formula_and_in_the_model() -> N
         model_of(config)
 
 
-def test_tied_weights_are_one_parameter_in_three_places_after_a_step_and_a_round_trip(sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_tied_weights_are_one_parameter_in_three_places_after_a_step_and_a_round_trip(
+    sentences: tuple[torch.Tensor, torch.Tensor],
+) -> None:
     model = Transformer(20, 20, d_model=8, h=2, N=1, d_ff=9, tied=True)
     assert model.src_embedding.weight is model.tgt_embedding.weight is model.output.weight
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -107,12 +115,18 @@ def test_the_traced_shapes_are_those_of_the_model(config: TransformerConfig) -> 
 def copy_into_torch(model: Transformer, theirs: nn.Transformer) -> None:
     """Our weights into PyTorch's model, layer by layer."""
     with torch.no_grad():
-        for ours, torchs in zip([*model.encoder.layers, *model.decoder.layers], [*theirs.encoder.layers, *theirs.decoder.layers], strict=True):
+        for ours, torchs in zip(
+            [*model.encoder.layers, *model.decoder.layers],
+            [*theirs.encoder.layers, *theirs.decoder.layers],
+            strict=True,
+        ):
             attentions = [(ours.self_attention, torchs.self_attn)]
             if isinstance(ours, DecoderLayer):
                 attentions.append((ours.cross_attention, torchs.multihead_attn))
             for attention, packed in attentions:
-                packed.in_proj_weight.copy_(torch.cat([attention.w_q.weight, attention.w_k.weight, attention.w_v.weight]))
+                packed.in_proj_weight.copy_(
+                    torch.cat([attention.w_q.weight, attention.w_k.weight, attention.w_v.weight])
+                )
                 packed.in_proj_bias.copy_(torch.cat([attention.w_q.bias, attention.w_k.bias, attention.w_v.bias]))
                 packed.out_proj.load_state_dict(attention.w_o.state_dict())
             torchs.linear1.load_state_dict(ours.feed_forward.linear1.state_dict())
@@ -123,7 +137,9 @@ def copy_into_torch(model: Transformer, theirs: nn.Transformer) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post-norm", "pre-norm"])
-def test_the_model_agrees_with_torch_on_copied_weights(pre_norm: bool, sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_the_model_agrees_with_torch_on_copied_weights(
+    pre_norm: bool, sentences: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     model = moved(Transformer(20, 20, d_model=24, h=4, N=3, d_ff=40, pre_norm=pre_norm))
     theirs = nn.Transformer(24, 4, 3, 3, 40, batch_first=True, norm_first=pre_norm).eval()
     copy_into_torch(model, theirs)
@@ -142,7 +158,9 @@ def test_the_model_agrees_with_torch_on_copied_weights(pre_norm: bool, sentences
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post-norm", "pre-norm"])
-def test_nothing_leaks_from_the_future_also_with_dropout(training: bool, pre_norm: bool, sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_nothing_leaks_from_the_future_also_with_dropout(
+    training: bool, pre_norm: bool, sentences: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     model = moved(Transformer(20, 20, d_model=24, h=3, N=3, d_ff=40, pre_norm=pre_norm)).train(training)
     src, tgt = sentences
 
@@ -163,7 +181,9 @@ def test_nothing_leaks_from_the_future_also_with_dropout(training: bool, pre_nor
 
 
 @pytest.mark.parametrize("pad_id", [0, 7])
-def test_padding_on_either_side_changes_no_logit_at_a_word(pad_id: int, sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_padding_on_either_side_changes_no_logit_at_a_word(
+    pad_id: int, sentences: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     model = moved(Transformer(20, 20, d_model=24, h=3, N=3, d_ff=40, pad_id=pad_id))
     src, tgt = (torch.where(tokens == pad_id, 8, tokens) for tokens in sentences)
     alone = model(src, tgt)
@@ -174,11 +194,15 @@ def test_padding_on_either_side_changes_no_logit_at_a_word(pad_id: int, sentence
             torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_batch_of_mixed_lengths_gives_what_each_pair_gives_alone(sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_a_batch_of_mixed_lengths_gives_what_each_pair_gives_alone(
+    sentences: tuple[torch.Tensor, torch.Tensor],
+) -> None:
     model = moved(Transformer(20, 20, d_model=24, h=3, N=2, d_ff=40))
     src, tgt = sentences
     src[1, 2:], tgt[1, 3:], src[2, :2], tgt[2, :1] = 0, 0, 0, 0
     together = model(src, tgt)
     for row in range(3):
         words, answer = src[row][src[row] != 0], tgt[row][tgt[row] != 0]
-        torch.testing.assert_close(together[row][tgt[row] != 0], model(words[None], answer[None])[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            together[row][tgt[row] != 0], model(words[None], answer[None])[0], atol=1e-5, rtol=1e-5
+        )
