@@ -65,7 +65,7 @@ stress: setup  ## right solutions on 200 seeds: how much of the tolerances they 
 	@$(BIN)/python -m tests.test_numbers --seeds 200 -j $(JOBS)
 
 lint: setup  ## ruff: style and format
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check autograder tests papers/__init__.py
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check autograder tests papers/__init__.py papers/datasets.py
 
 types: setup  ## mypy, strict, on the package
 	@$(BIN)/mypy
