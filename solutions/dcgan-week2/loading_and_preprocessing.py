@@ -909,19 +909,33 @@ def _(case):
     def where(folder, paths):  # relative to the folder, whatever form the paths have
         return ", ".join(os.path.relpath(os.path.realpath(path), folder).replace(os.sep, "/") for path in paths) or "none"
 
+    def told(run):  # an error by its kind alone: its text holds the name of a folder that is another one each time
+        try:
+            return run()
+        except (ValueError, OSError) as error:
+            return f"{type(error).__name__}"
+
     def outcome(folder, **options):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            dataset = ImageFolderDataset(folder, colour, **options)
+            dataset = told(lambda: ImageFolderDataset(folder, colour, **options))
+        if isinstance(dataset, str):
+            return dataset
         said = " ".join(str(warning.message) for warning in caught)
         named = ", ".join(sorted(path.name for path in folder.rglob("*.*") if path.name in said)) or "none"
-        return {"length": len(dataset), "paths": where(folder, dataset.paths), "skipped": where(folder, dataset.skipped), "a warning": bool(caught), "it names": named}
+        lists = {"paths": where(folder, dataset.paths), "skipped": where(folder, dataset.skipped)}
+        return {"length": len(dataset), **lists, "a warning": bool(caught), "it names": named}
+
+    def items(dataset):
+        return told(lambda: [dataset[index] for index in range(len(dataset))])
 
     def refusal(folder, options=None):  # which files the error names
         try:
             dataset = ImageFolderDataset(folder, colour, **(options or {}))
         except ValueError as error:
             return "ValueError, which names: " + (", ".join(sorted(path.name for path in folder.rglob("*.*") if path.name in str(error))) or "none")
+        except OSError as error:
+            return type(error).__name__
         return f"no error, {len(dataset)} images"
 
     def quietly(run):
@@ -934,6 +948,8 @@ def _(case):
             run()
         except ValueError as error:
             return "ValueError, names the file" if name in str(error) else "ValueError, without the file's name"
+        except OSError as error:
+            return f"another error, {type(error).__name__}"
         return "no error"
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -941,7 +957,7 @@ def _(case):
         three = fill(root / "three", ["b.png", "c.png", "a.png"])
         case.call("three images, written as b, c, a", outcome, three)
         dataset = ImageFolderDataset(three, colour)
-        case.record("their items", [dataset[index] for index in range(3)])
+        case.record("their items", items(dataset))
         image, label = ImageFolderDataset(str(three))[1]
         case.record("without a transform, the path as a string", {"mode": image.mode, "size": list(image.size), "colour": colour(image), "label": label})
         case.call("subfolders, capital letters, and files that are no images", outcome, fill(root / "deep", ["x/1.png", "x/y/2.PNG", "3.jpeg", "w/4.JPG", "5.bmp"]))
@@ -952,8 +968,8 @@ def _(case):
         case.call("three broken files, refused by default", refusal, broken)
         case.call("three broken files, refused", refusal, broken, {"on_error": "refuse"})
         case.call("three broken files, skipped", outcome, broken, on_error="skip")
-        dataset = quietly(lambda: ImageFolderDataset(broken, colour, on_error="skip"))
-        case.record("the items that are left", [dataset[index] for index in range(len(dataset))])
+        dataset = quietly(lambda: told(lambda: ImageFolderDataset(broken, colour, on_error="skip")))
+        case.record("the items that are left", dataset if isinstance(dataset, str) else items(dataset))
         case.call("nothing to skip", outcome, three, on_error="skip")
         case.call("an unknown on_error", refusal, three, {"on_error": "ignore"})
         (root / "empty").mkdir()
