@@ -1178,9 +1178,12 @@ class Variable(Operator):
             if scope is None or self._is_size_of_layer(code, node):
                 continue
             if scope not in groups:
-                groups[scope] = (
-                    attributes(scope) if isinstance(scope, ast.ClassDef) else [*arguments(scope), *results(scope)]
-                )  # type: ignore[arg-type]
+                if isinstance(scope, ast.ClassDef):
+                    groups[scope] = attributes(scope)
+                elif isinstance(scope, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    groups[scope] = [*arguments(scope), *results(scope)]
+                else:
+                    continue
             for siblings in groups[scope]:
                 if name in siblings.names:
                     for other in others_in(siblings, name):
