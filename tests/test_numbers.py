@@ -111,7 +111,11 @@ def measure(key: str, seeds: Sequence[int], root: str = str(ROOT)) -> Room:
 def measure_all(keys: Sequence[str], seeds: Sequence[int], workers: int) -> list[Room]:
     """`measure` for each notebook, each in a fresh process."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        return list(pool.map(measure, keys, [seeds] * len(keys)))
+        rooms = []
+        for room in pool.map(measure, keys, [seeds] * len(keys)):
+            print(f"{room.notebook}: {room.tried} right answers, {len(room.failures)} failed", file=sys.stderr, flush=True)
+            rooms.append(room)
+        return rooms
 
 
 def seeds(count: int) -> list[int]:
