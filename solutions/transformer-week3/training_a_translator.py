@@ -1354,7 +1354,8 @@ def _(case):
         def decode(self, tgt, memory, src):
             self.modes.add(self.training), self.gradients.add(torch.is_grad_enabled())
             fits = (memory[:, 0, 0].round().long() == self.encode(src)[:, 0, 0].long()).tolist()  # the memory of this very sentence?
-            words = [word if same else -1 for word, same in zip(memory[:, 0, 0].round().long().tolist(), fits)]
+            words = memory[:, 0, 0].round().long().tolist()
+            words = [word if same and written[0] == 1 else -1 for word, same, written in zip(words, fits, tgt.tolist())]  # or nothing sensible
             rows = [[self.logits(word, tuple(written[1 : t + 1])) for t in range(len(written))] for word, written in zip(words, tgt.tolist())]
             logits = torch.tensor(rows, device=tgt.device) * self.scale
             return -logits if self.training else logits
@@ -1386,11 +1387,11 @@ def _(case):
 
     # greedy takes A, whose continuations are poor; B A is better
     missed = {(): {A: 0.6, B: 0.4}, (A,): {A: 0.35, B: 0.33, END: 0.31}, (B,): {A: 0.97, C: 0.02}}
-    # greedy begins with D, which leads nowhere; A is a short sentence, B a long one with 1.2, 2.5 and 3 times as much log-probability
-    close, short, shorter = (
+    # greedy begins with D, which leads nowhere; A is a short sentence, B a long one with 1.2, 1.4, 2.6 and 3 times as much log-probability
+    close, near, short, shorter = (
         {(): {D: d, A: a, B: b}, (D,): dict.fromkeys((END, A, B, C, D, 7, 8, 9, 10, 11), 0.1), (A,): {END: 0.98, C: 0.01},
          **{(B, *[C] * n): {C: 0.999} for n in range(4)}, (B, C, C, C, C): {END: 0.999}}
-        for d, a, b in ((0.40, 0.33, 0.265), (0.50, 0.40, 0.09), (0.46, 0.45, 0.085))
+        for d, a, b in ((0.40, 0.33, 0.265), (0.44, 0.33, 0.215), (0.50, 0.40, 0.09), (0.46, 0.45, 0.085))
     )  # fmt: skip
     # the third best first word leads to the best sentence, the second best to the next
     third = {(): {A: 0.5, B: 0.29, C: 0.21}, (A,): {A: 0.28, B: 0.27, C: 0.25, END: 0.2}, (B,): {A: 0.55, C: 0.45}}
@@ -1402,6 +1403,7 @@ def _(case):
     conduct("a model in evaluation mode", search("the likeliest all along, default beam", [5], {5: straight}, 6))
     search("no penalty: the short sentence is likelier", [4], {4: close}, 8, beam=3, alpha=0.0)
     search("the default penalty: the long one wins", [4], {4: close}, 8)
+    search("the default penalty: the short one wins by a little", [4], {4: near}, 8)
     search("penalty 1: the short sentence wins by (5 + |y|)/6", [4], {4: short}, 8, beam=3, alpha=1.0)
     search("penalty 1.5: the short sentence wins, and padding is 10", [4], {4: shorter}, 8, pad=10, beam=3, alpha=1.5)
     search("a beam of 3 keeps the third best beginning", [3], {3: third}, 4, beam=3, alpha=0.0)
@@ -1535,6 +1537,25 @@ misconceptions(
     mistake("gradients are kept", ("torch.no_grad()", "torch.enable_grad()"),
             says="Everything needed for a backward pass is kept at every step; nothing is trained here, so compute without gradients."),  # fmt: skip
 )
+equivalents(
+    "beam_search",
+    {
+        'term dropped: `return ((5 + length) / 6) ** alpha` → `return ((5 + length)) ** alpha`': 'a constant factor, the same for all sentences: their order stays',
+        'arithmetic: `return ((5 + length) / 6) ** alpha` → `return ((5 + length) * 6) ** alpha`': 'a constant factor, the same for all sentences: their order stays',
+        'number: `return ((5 + length) / 6) ** alpha` → `return ((5 + length) / 7) ** alpha`': 'a constant factor, the same for all sentences: their order stays',
+        'number: `return ((5 + length) / 6) ** alpha` → `return ((5 + length) / 5) ** alpha`': 'a constant factor, the same for all sentences: their order stays',
+        'number: `return ((5 + length) / 6) ** alpha` → `return ((6 + length) / 6) ** alpha`': 'counts a token more or less (<bos>, or not <eos>), which the cases leave open on purpose',
+        'number: `return ((5 + length) / 6) ** alpha` → `return ((4 + length) / 6) ** alpha`': 'counts a token more or less (<bos>, or not <eos>), which the cases leave open on purpose',
+        'comparison: `better = ending / penalty(length) > best_score` → `better = ending / penalty(length) >= best_score`': 'equal scores are open',
+        'condition: `if (possible <= best_score).all()` → `if False`': 'only takes longer',
+        'comparison: `if (possible <= best_score).all()` → `if (possible < best_score).all()`': 'equal scores are open',
+        'loop: `break` → `continue`': 'only takes longer',
+        'comparison: `better = possible > best_score` → `better = possible >= best_score`': 'equal scores are open',
+        'variable: `written = greedy_decode(model, src, bos_id, eos_id, max_len)` → `written = greedy_decode(model, src, eos_id, eos_id, max_len)`': "greedy's sentence wins only where the beam has lost its beginning, which the cases leave open on purpose",
+        'variable: `written = greedy_decode(model, src, bos_id, eos_id, max_len)` → `written = greedy_decode(model, src, beam, eos_id, max_len)`': "greedy's sentence wins only where the beam has lost its beginning, which the cases leave open on purpose",
+        'line missing: `best = both[torch.stack([sentence_scores(model, src, y, bos_id, alpha) for y in both]).argmax(dim=0), sentence]` → `pass`': "greedy's sentence wins only where the beam has lost its beginning, which the cases leave open on purpose",
+    },
+)  # fmt: skip
 
 
 # %% tags=["alternative"]
@@ -1760,6 +1781,10 @@ misconceptions(
             says="The averages are float32 whatever the checkpoints hold; keep the dtype."),  # fmt: skip
     mistake("a list of averages", ("    return average", "    return list(average.values())"),
             says="A list is returned; a state dict has names."),  # fmt: skip
+)
+equivalents(
+    "average_checkpoints",
+    {"call dropped: `average[name] = last.clone()` → `average[name] = last`": "whether the result shares memory with the last checkpoint is open"},
 )
 
 
