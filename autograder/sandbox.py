@@ -171,6 +171,8 @@ class Sandbox:
                         elif path.exists():
                             steps.append(("--ro-bind", "/dev/null", str(place)))
 
+        # first, since an environment may live below it
+        steps += [("--perms", "1777"), ("--size", str(self.tmp_bytes)), ("--tmpfs", "/tmp")]
         for known in (*_SYSTEM, *_SYSTEM_FILES):
             bind(known)
         for name in ("passwd", "group", "hosts"):
@@ -198,7 +200,6 @@ class Sandbox:
             mounted.append((source, Path(inside)))
         hide(self.hide)
         steps += [("--proc", "/proc"), ("--dev", "/dev")]
-        steps += [("--perms", "1777"), ("--size", str(self.tmp_bytes)), ("--tmpfs", "/tmp")]
         steps += [("--perms", "1777"), ("--size", str(self.tmp_bytes)), ("--tmpfs", "/dev/shm")]
         steps += [("--perms", "0755"), ("--size", str(self.tmp_bytes)), ("--tmpfs", HOME)]
         steps += [("--remount-ro", path) for path in [*masks, "/dev", "/"]]

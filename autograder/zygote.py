@@ -186,15 +186,36 @@ def enter_namespaces() -> None:
             file.write(text)
 
 
+def folders_with_mounts(parents: tuple[str, ...]) -> list[str]:
+    """Folders directly below `parents`, a kernel's home excepted, in which something is mounted."""
+    found: dict[str, None] = {}
+    with open("/proc/self/mountinfo") as lines:
+        for line in lines:
+            # spaces and the like stand there as octal escapes
+            point = line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode()
+            for parent in parents:
+                name = point.removeprefix(parent + "/").split("/")[0] if point.startswith(parent + "/") else ""
+                if name and f"{parent}/{name}" != HOME:
+                    found[f"{parent}/{name}"] = None
+    return list(found)
+
+
 def private_files(disk: int) -> None:
     """In new namespaces: one tmpfs of `disk` bytes serves the home, /tmp and /dev/shm; /proc shows only this pid namespace."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
+    # An environment that lives below /home or /tmp has to be found after those are covered: hold it, and mount it again.
+    kept = {path: os.open(path, os.O_PATH | os.O_DIRECTORY) for path in folders_with_mounts(("/home", "/tmp"))}
     mount("tmpfs", "/home", "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk},nr_inodes={max(1024, disk // 8192)},mode=0755")
     for path, where, mode in ((HOME, None, 0o755), ("/home/.tmp", "/tmp", 0o1777), ("/home/.shm", "/dev/shm", 0o1777)):
         os.mkdir(path)
         os.chmod(path, mode)
         if where:
             mount(path, where, None, MS_BIND)
+    for path, fd in kept.items():
+        os.mkdir(path)
+        mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
+        os.close(fd)
+        mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for path in ("/", "/dev"):  # another kernel of this zygote must not find a note left in the shared root
         if os.statvfs(path).f_flag & os.ST_RDONLY:

@@ -113,7 +113,9 @@ def measure_all(keys: Sequence[str], seeds: Sequence[int], workers: int) -> list
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         rooms = []
         for room in pool.map(measure, keys, [seeds] * len(keys)):
-            print(f"{room.notebook}: {room.tried} right answers, {len(room.failures)} failed", file=sys.stderr, flush=True)
+            print(
+                f"{room.notebook}: {room.tried} right answers, {len(room.failures)} failed", file=sys.stderr, flush=True
+            )
             rooms.append(room)
         return rooms
 

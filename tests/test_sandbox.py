@@ -273,3 +273,21 @@ def test_a_missing_bubblewrap_is_said_and_not_worked_around(monkeypatch: pytest.
     monkeypatch.setattr(engine.sandboxes, "available", lambda: (False, "bubblewrap is not installed"))
     with pytest.raises(SandboxUnavailable, match="not installed"):
         Zygote()
+
+
+def test_an_environment_below_home_or_tmp_is_there_in_every_kernel_and_read_only(tmp_path: Path) -> None:
+    from autograder.engine import Zygote
+
+    (tmp_path / "module.txt").write_text("still here")
+    code = (
+        "for path in ('/home/alice/env/module.txt', '/tmp/env/lib/module.txt'):\n"
+        "    print(open(path).read())\n"
+        "    try:\n        open(path + 'x', 'w')\n    except OSError as error:\n        print(error.errno)\n"
+        "open('/tmp/own', 'w').write('1')\n"
+    )
+    with Zygote(binds={"/home/alice/env": tmp_path, "/tmp/env/lib": tmp_path}) as zygote:
+        for _ in range(2):
+            with zygote.spawn() as kernel:
+                result = kernel.execute(code, 30)
+                assert not result.error, result.outputs
+                assert result.outputs[0].text.split("\n")[::2] == ["still here", "still here", ""]
