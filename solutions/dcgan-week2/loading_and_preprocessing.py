@@ -1388,18 +1388,18 @@ def _(case):
     left_out = [set(range(23)) - set(flat(epoch)) for epoch in epochs(6, 23, 5)]
     case.record("it is not always the same items that are left out", len(set(map(frozenset, left_out))) > 1)
 
-    def with_workers(seed):
+    def with_workers(seed, times):
         loader = build_dataloader(RandomDraws(12), 3, seed=seed, workers=2)
-        found = [[(numbers.tolist(), draws) for numbers, draws in loader] for _ in range(2)]
+        found = [[(numbers.tolist(), draws) for numbers, draws in loader] for _ in range(times)]
         processes = loader.num_workers
         del loader
         return processes, [torch.cat([draws for _, draws in epoch]) for epoch in found], [[n for numbers, _ in epoch for n in numbers] for epoch in found]
 
-    processes, draws, order = with_workers(4)
-    _, again, order_again = with_workers(4)
+    processes, draws, order = with_workers(4, 2)
+    _, again, order_again = with_workers(4, 1)
     case.record("two workers: processes", processes)
     case.record("two workers: every item once, in the second epoch too", [sorted(epoch) == list(range(12)) for epoch in order])
-    case.record("two workers, the same seed: the same order", order == order_again)
+    case.record("two workers, the same seed: the same order", order[:1] == order_again)
     names = ("torch", "numpy", "random")
     case.record("two workers, the same seed: the same random draws", {name: bool((draws[0][:, i] == again[0][:, i]).all()) for i, name in enumerate(names)})
     case.record("two workers: no draw twice", {name: torch.cat([draws[0][:, i], draws[1][:, i]]).unique().numel() for i, name in enumerate(names)}, about="different draws of 24,")
