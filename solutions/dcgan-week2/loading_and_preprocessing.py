@@ -43,6 +43,7 @@ from torchvision import transforms
 import io
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 
@@ -1389,8 +1390,14 @@ def _(case):
     case.record("it is not always the same items that are left out", len(set(map(frozenset, left_out))) > 1)
 
     def with_workers(seed, times):
-        loader = build_dataloader(RandomDraws(12), 3, seed=seed, workers=2)
-        found = [[(numbers.tolist(), draws) for numbers, draws in loader] for _ in range(times)]
+        usual = multiprocessing.get_start_method()
+        if sys.platform == "linux":  # forked workers start at once and need not pickle; elsewhere whatever is usual there
+            multiprocessing.set_start_method("fork", force=True)
+        try:
+            loader = build_dataloader(RandomDraws(12), 3, seed=seed, workers=2)
+            found = [[(numbers.tolist(), draws) for numbers, draws in loader] for _ in range(times)]
+        finally:
+            multiprocessing.set_start_method(usual, force=True)
         processes = loader.num_workers
         del loader
         return processes, [torch.cat([draws for _, draws in epoch]) for epoch in found], [[n for numbers, _ in epoch for n in numbers] for epoch in found]
