@@ -1942,7 +1942,7 @@ plt.show()
 
 # %% [markdown]
 # **What to see.** Most is learned before the learning rate has reached its peak; then the loss lies on its floor, the entropy of the smoothed labels. The share of numbers that come out *without a single mistake* is the harder measure: a number has up to nine pieces, and one wrong
-# piece spoils it. It may go down again for a while, at the top of the learning rate: then the parameters jump about a good place. That is what averaging checkpoints is for.
+# piece spoils it. It may go down again for a moment: the learning rate never becomes 0, and the parameters keep jumping about a good place. That is what averaging checkpoints is for.
 
 # %% [markdown]
 # ### Greedy, beam, average: how good is it?
