@@ -279,13 +279,14 @@ def test_an_environment_below_home_or_tmp_is_there_in_every_kernel_and_read_only
     from autograder.engine import Zygote
 
     (tmp_path / "module.txt").write_text("still here")
+    home = "/home/" + "another"  # somebody's, in whose home the environment lies
     code = (
-        "for path in ('/home/alice/env/module.txt', '/tmp/env/lib/module.txt'):\n"
+        f"for path in ('{home}/env/module.txt', '/tmp/env/lib/module.txt'):\n"
         "    print(open(path).read())\n"
         "    try:\n        open(path + 'x', 'w')\n    except OSError as error:\n        print(error.errno)\n"
         "open('/tmp/own', 'w').write('1')\n"
     )
-    with Zygote(binds={"/home/alice/env": tmp_path, "/tmp/env/lib": tmp_path}) as zygote:
+    with Zygote(binds={f"{home}/env": tmp_path, "/tmp/env/lib": tmp_path}) as zygote:
         for _ in range(2):
             with zygote.spawn() as kernel:
                 result = kernel.execute(code, 30)
