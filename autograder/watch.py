@@ -28,7 +28,7 @@ _MODULES = os.path.join(_TORCH, "nn", "modules") + os.sep
 _CONTAINERS = (_MODULES + "module.py", _MODULES + "container.py")
 # Where code may come from that is not the learner's: what was importable when the package was, the working folder excepted.
 _LIBRARIES = tuple(
-    {
+    dict.fromkeys(
         os.path.join(os.path.abspath(path), "")
         for path in [
             *sys.path,
@@ -36,7 +36,7 @@ _LIBRARIES = tuple(
             os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
         ]
         if path and os.path.abspath(path) not in (os.getcwd(), os.path.expanduser("~"), "/")
-    }
+    )
 )
 _STANDARD = tuple(os.path.join(sysconfig.get_paths()[name], "") for name in ("stdlib", "platstdlib"))
 _PACKAGES = tuple(os.path.join(sysconfig.get_paths()[name], "") for name in ("purelib", "platlib"))
