@@ -98,7 +98,7 @@ def audit(
 
 def audit_notebook(root: Path, key: str, plan: Plan, cache: Path | None = None) -> list[ExerciseAudit]:
     """Audit one notebook, in this process."""
-    notebooks = read_all(root)
+    notebooks = read_all(root, needed=[key])
     notebook = next(item for item in notebooks if item.key == key)
     with tempfile.TemporaryDirectory() as folder:
         papers = papers_before(notebook, notebooks, root, Path(folder))

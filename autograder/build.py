@@ -38,9 +38,21 @@ def read_notebook(root: Path, path: Path) -> Notebook:
     return source_form.read(path, setup_source(assignment, name, address), badge_source(assignment, name, address))
 
 
-def read_all(root: Path, names: Sequence[str] = ()) -> list[Notebook]:
-    """The notebooks of the named assignments (all if none is named), in the curriculum's order."""
-    notebooks = [read_notebook(root, path) for path in source_form.find(root / "solutions", list(names))]
+def read_all(root: Path, names: Sequence[str] = (), needed: Sequence[str] | None = None) -> list[Notebook]:
+    """The notebooks of the named assignments (all if none is named), in the curriculum's order.
+
+    Args:
+        needed: keys of the notebooks that must be in order. Another one that breaks a rule of the form is left out, and said on standard
+            error, so that work on one does not wait for a draft of another. None: all must be.
+    """
+    notebooks = []
+    for path in source_form.find(root / "solutions", list(names)):
+        try:
+            notebooks.append(read_notebook(root, path))
+        except source_form.SourceError as error:
+            if needed is None or f"{path.parent.name}/{path.stem}" in needed:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
     return sorted(notebooks, key=curriculum_order)
 
 
@@ -113,7 +125,7 @@ def build(
         for assignment in dict.fromkeys(notebook.assignment for notebook in notebooks):
             generate_assignment(made, assignment)
             progress(f"{assignment}: learner notebooks")
-        every = read_all(root)
+        every = read_all(root, needed=[notebook.key for notebook in notebooks] if names else None)
         for module, text in papers_modules(every).items():
             (made / module).parent.mkdir(parents=True, exist_ok=True)
             (made / module).write_text(text, encoding="utf-8")

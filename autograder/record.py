@@ -154,7 +154,7 @@ def main(arguments: list[str]) -> None:
 
     root, key, seed, stem = Path(arguments[0]), arguments[1], int(arguments[2]), Path(arguments[3])
     os.environ.setdefault("PYTHONHASHSEED", "0")
-    notebooks = read_all(root)
+    notebooks = read_all(root, needed=[key])
     notebook = next(item for item in notebooks if item.key == key)
     with tempfile.TemporaryDirectory() as folder:
         papers = papers_before(notebook, notebooks, root, Path(folder))

@@ -75,7 +75,7 @@ def run(
 
 def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: int = 1) -> NotebookRun:
     """Execute one solution notebook in an ordinary kernel, in an empty folder, with `papers` as the notebook may see it."""
-    notebooks = read_all(root)
+    notebooks = read_all(root, needed=[key])
     notebook = next(item for item in notebooks if item.key == key)
     target = out / notebook.assignment / f"{notebook.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
