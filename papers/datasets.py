@@ -7,6 +7,7 @@ neither names a folder that holds a data set, its loader fetches it (and says so
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import os
 import random
@@ -14,8 +15,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -295,7 +297,409 @@ def _lines(path: Path) -> list[str]:
     )
 
 
+# -- text: little news and chats with summaries, SciTLDR, SAMSum, CNN/DailyMail ----------------------------------------------------
+
+_FIRST = [
+    "Ada", "Ben", "Carla", "David", "Elena", "Felix", "Greta", "Hugo", "Ines", "Jonas", "Klara", "Leo", "Maria", "Noah", "Olga", "Paul",
+    "Rosa", "Simon", "Tara", "Victor",
+]  # fmt: skip
+_LAST = [
+    "Adler", "Baker", "Costa", "Dahl", "Eriksen", "Fischer", "Gomez", "Hansen", "Ivanov", "Jensen", "Keller", "Lopez", "Meyer", "Novak",
+    "Olsen", "Petrov", "Ricci", "Santos", "Torres", "Weber",
+]  # fmt: skip
+_PLACE = [
+    "Ashby", "Brookside", "Carlow", "Denmouth", "Eastport", "Fairview", "Glenwood", "Harwick", "Ivybridge", "Kingsley", "Lakeside",
+    "Milton", "Northgate", "Oakford", "Pinehill", "Redfield", "Stonebury", "Thornton", "Westbrook", "Yarrow",
+]  # fmt: skip
+_DAY = [
+    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+]  # fmt: skip
+_JOB = ["a teacher", "a nurse", "a driver", "a student", "a farmer", "a clerk", "a singer", "a builder"]
+
+_EVENTS: dict[str, list[tuple[str, str]]] = {  # how the text tells it, how the summary says it
+    "news": [
+        ("cut the ribbon of the new library", "opened a library"), ("served the first loaves of the new bakery", "opened a bakery"),
+        ("beat the champion after five hours of chess", "won a chess match"), ("came first in the race along the river", "won a race"),
+        ("pulled a child out of the icy river", "saved a child"), ("carried a dog out of the burning barn", "saved a dog"),
+        ("dug up a jar of old coins in the garden", "found old coins"), ("came upon a forgotten painting in the attic", "found a painting"),
+        ("was voted mayor by a few hundred votes", "became mayor"), ("was named head of the old school", "became head teacher"),
+        ("gave all the prize money to the hospital", "gave money to a hospital"), ("handed a hundred books to the school", "gave books to a school"),
+        ("forgot a violin on the last train", "lost a violin"), ("left a bag of letters on the bus", "lost some letters"),
+        ("put four hundred lamps on the bridge", "lit up a bridge"), ("painted the wall of the market hall", "painted a wall"),
+    ],
+    "chats": [
+        ("I have two tickets for the concert", "go to a concert"), ("I booked a table at the new restaurant", "have dinner"),
+        ("I want to see that film at last", "see a film"), ("I got the keys of the boat", "go sailing"),
+        ("I want to try the climbing wall", "go climbing"), ("I need help with the sofa", "move a sofa"),
+        ("I found a court where we can play tennis", "play tennis"), ("I promised to paint the fence", "paint a fence"),
+        ("I have to bake for the fair", "bake cakes"), ("I want to pick up the old car", "collect a car"),
+        ("I must practise for the exam", "study together"), ("I signed us up for the dance class", "dance together"),
+        ("I know where the mushrooms are", "pick mushrooms"), ("I heard there is a flea market", "visit a flea market"),
+        ("I want to show you the museum", "visit a museum"), ("I am going to look at a flat", "see a flat"),
+    ],
+}  # fmt: skip
+
+_NEWS_FACTS = (  # one sentence of each row is in every story: who, where, when, what
+    ["{first} {last}, {job}, had waited a long time for this.", "{first} {last} says that it was luck.", "“I could hardly believe it”, says {first} {last}.",
+     "Nobody was more surprised than {first} {last}, {job}."],
+    ["It happened in {place}.", "The people of {place} still talk about it.", "In {place} nobody had expected it.", "All of {place} has heard of it."],
+    ["It was on {day}, shortly after {hour}.", "On {day} the square was full early.", "The news spread on {day}.", "By {day} evening everyone knew."],
+    ["In the end it was one person who {told}.", "Someone {told}.", "One of them {told}.", "Before anybody noticed, someone {told}."],
+)  # fmt: skip
+_NEWS_BESIDES = [
+    "Visitors had come from as far as {other_place}.", "A neighbour, {other_first}, brought tea for everyone.", "It rained from morning to night.",
+    "The local paper sent a photographer.", "Such a thing had last been seen ten years ago.", "There was music until late.",
+    "Next {other_day} the council will talk about it.", "Two streets were closed for hours.", "The weather was mild for the season.",
+    "{other_first} {other_last} from {other_place} could not come.",
+]  # fmt: skip
+_CHAT_FACTS = (  # what, when, where; each is a question or remark of one and the answer of the other
+    ["{a}: {told}. {b}: Count me in!", "{a}: Guess what! {told}. {b}: I will come along.", "{b}: What are you up to? {a}: {told}. Are you in? {b}: Yes!"],
+    ["{b}: Is {other_day} fine? {a}: No, it has to be {day}.", "{a}: Shall we say {day}? {b}: {day} is good.", "{b}: Not {other_day}, please. {a}: Then {day}.",
+     "{a}: {day} would suit me. {b}: Me too."],
+    ["{b}: Where is it? {a}: In {place}.", "{a}: It is in {place}. {b}: Not in {other_place}? {a}: No.", "{b}: I shall be in {other_place} before. {a}: Come to {place} then.",
+     "{a}: Do you know the way to {place}? {b}: I do."],
+)  # fmt: skip
+_CHAT_BESIDES = [
+    "{b}: I saw {other_first} yesterday. {a}: How nice.", "{a}: Bring something to drink. {b}: I will.", "{b}: My phone is nearly empty. {a}: Mine as well.",
+    "{a}: I hope it stays dry. {b}: They say it will.", "{b}: Has {other_first} written to you? {a}: Not yet.", "{a}: I am so tired today! {b}: Go to bed early.",
+]  # fmt: skip
+
+SUMMARY_DOMAINS = ("news", "chats")
+"""What `texts_with_summaries` can write."""
+
+
+def texts_with_summaries(domain: str, count: int, part: str = "train", seed: int = 0) -> list[dict[str, str]]:
+    """Short texts and their one-sentence summaries, written by a grammar: who did what, where, and when.
+
+    The four facts stand in different sentences, in any order, among sentences that are beside the point and name other people, places and days. So no
+    single sentence is a summary, and a good one has to find all four and to say them in its own words.
+
+    Args:
+        domain: "news", stories of a local paper, or "chats" between two friends. count: how many.
+        part: "train" or "test". In the test part every pair of names, and every pair of event and place, is one that the training part never has.
+        seed: the same seed gives the same records on every machine, and other seeds other ones.
+
+    Returns: {"text": …, "summary": …} each. ValueError for an unknown domain or part.
+    """
+    if domain not in SUMMARY_DOMAINS or part not in ("train", "test"):
+        raise ValueError(
+            f"there are the domains {', '.join(SUMMARY_DOMAINS)} and the parts train, test; not {domain!r}, {part!r}"
+        )
+    draw = random.Random(f"{domain}/{part}/{seed}")
+    records: dict[str, str] = {}
+    while len(records) < count:
+        text, summary = (_news if domain == "news" else _chat)(draw, part)
+        records.setdefault(text, summary)
+    return [{"text": text, "summary": summary} for text, summary in records.items()]
+
+
+def _news(draw: random.Random, part: str) -> tuple[str, str]:
+    told, said, slots = _facts(draw, "news", part)
+    first, last = _pair(draw, len(_FIRST), len(_LAST), part)
+    slots |= {
+        "first": _FIRST[first],
+        "last": _LAST[last],
+        "other_first": _another(draw, _FIRST, first),
+        "other_last": _another(draw, _LAST, last),
+    }
+    slots |= {"job": draw.choice(_JOB), "hour": draw.choice(["noon", "nine", "sunrise", "lunch"]), "told": told}
+    sentences = [draw.choice(row) for row in _NEWS_FACTS]
+    draw.shuffle(sentences)
+    for aside in draw.sample(
+        _NEWS_BESIDES, draw.randint(2, 4)
+    ):  # what matters comes a little earlier than the rest, as in a newspaper
+        sentences.insert(max(draw.randint(0, len(sentences)), draw.randint(0, len(sentences))), aside)
+    return " ".join(sentences).format(
+        **slots
+    ), f"{slots['first']} {slots['last']} {said} in {slots['place']} on {slots['day']}."
+
+
+def _chat(draw: random.Random, part: str) -> tuple[str, str]:
+    told, said, slots = _facts(draw, "chats", part)
+    a, b = _pair(draw, len(_FIRST), len(_FIRST), part)
+    others = [name for index, name in enumerate(_FIRST) if index not in (a, b)]
+    slots |= {"a": _FIRST[a], "b": _FIRST[b], "other_first": draw.choice(others), "told": told}
+    turns = [draw.choice(row) for row in _CHAT_FACTS]
+    tail = turns[1:] + draw.sample(_CHAT_BESIDES, draw.randint(1, 3))
+    draw.shuffle(tail)  # a chat begins with its subject, or with something else
+    turns = [turns[0], *tail] if draw.random() < 0.6 else [tail[0], turns[0], *tail[1:]]
+    return " ".join(turns).format(
+        **slots
+    ), f"{slots['a']} and {slots['b']} will {said} in {slots['place']} on {slots['day']}."
+
+
+def _facts(draw: random.Random, domain: str, part: str) -> tuple[str, str, dict[str, str]]:
+    event, place = _pair(draw, len(_EVENTS[domain]), len(_PLACE), part)
+    day = draw.randrange(len(_DAY))
+    slots = {
+        "place": _PLACE[place],
+        "other_place": _another(draw, _PLACE, place),
+        "day": _DAY[day],
+        "other_day": _another(draw, _DAY, day),
+    }
+    return *_EVENTS[domain][event], slots
+
+
+def _pair(draw: random.Random, n: int, m: int, part: str) -> tuple[int, int]:
+    """Two different numbers below n and m. Every fifth pair is kept for the test part, and each number is in pairs of either part."""
+    while True:
+        one, other = draw.randrange(n), draw.randrange(m)
+        if one != other and ((one + 2 * other) % 5 == 0) == (part == "test"):
+            return one, other
+
+
+def _another(draw: random.Random, names: Sequence[str], not_this: int) -> str:
+    return names[(not_this + draw.randrange(1, len(names))) % len(names)]
+
+
+def untidy_json_lines(records: Sequence[dict[str, str]], seed: int = 0) -> list[str]:
+    """The records as lines of JSON, as they come from a web site: HTML entities, stray white space, and lines that are no use.
+
+    One record in ten or so is followed by a line that is broken, has no summary, an empty one, or repeats an earlier text. All records themselves are there.
+    """
+    draw = random.Random(f"untidy/{seed}")
+    lines: list[str] = []
+    for number, record in enumerate(records):
+        untidy = dict(record)
+        if draw.random() < 0.3:
+            untidy["text"] = (
+                untidy["text"].replace("“", "&ldquo;").replace("”", "&rdquo;").replace(" the ", "  the&nbsp;")
+            )
+        if draw.random() < 0.2:
+            untidy = {key: f" {value}\n" for key, value in untidy.items()}
+        line = json.dumps(untidy, ensure_ascii=draw.random() < 0.5)
+        lines.append(line)
+        if draw.random() < 0.1:
+            earlier = records[draw.randrange(number + 1)]
+            lines.append(
+                draw.choice([line[: len(line) // 2], json.dumps({"text": record["text"] + " More."}), json.dumps({"text": f"{record['text']} More.", "summary": " "}),
+                             json.dumps({**earlier, "text": earlier["text"] + "  "}), ""])
+            )  # fmt: skip
+    return lines
+
+
+SUMMARY_DATASETS = {
+    "scitldr": ("allenai/scitldr", "Abstract"),
+    "samsum": ("knkarthick/samsum", None),
+    "cnn_dailymail": ("abisee/cnn_dailymail", "3.0.0"),
+}
+"""Real data sets of texts with summaries, with their names on the Hugging Face hub."""
+
+
+def real_summaries(name: str, part: str, data_dir: str | Path = "", limit: int | None = None) -> list[dict[str, str]]:
+    """Texts with summaries: abstracts of papers (SciTLDR, Cachola et al. 2020), chats (SAMSum, Gliwa et al. 2019) or news (CNN/DailyMail).
+
+    Args:
+        name: "scitldr", "samsum" or "cnn_dailymail". part: "train", "validation" or "test". limit: at most so many records, the first ones.
+        data_dir: a folder with `scitldr/train.jsonl` (dev, test) or `samsum/train.json` (validation, test; JSON lines too), as they are published; else the
+            environment variable PAPER_TO_PYTORCH_DATA names it. CNN/DailyMail, and the others where no folder is named: fetched by `datasets` from the hub.
+
+    Returns: {"text": …, "summary": …} each, as published: nothing is cleaned. Of several summaries the first. FileNotFoundError if a named folder lacks the
+        data set; DatasetUnavailable where the hub cannot be reached; ValueError for another name or part.
+    """
+    if name not in SUMMARY_DATASETS or part not in ("train", "validation", "test"):
+        raise ValueError(
+            f"there are {', '.join(SUMMARY_DATASETS)} with the parts train, validation, test; not {name!r}, {part!r}"
+        )
+    folder = data_folder(data_dir)
+    files = {"scitldr": "dev.jsonl" if part == "validation" else f"{part}.jsonl", "samsum": f"{part}.json"}
+    rows: Iterable[Any]
+    if folder is not None and name in files:
+        path = folder / name / files[name]
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {path}: the folder lacks this part of {name}")
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    else:
+        rows = _from_hub(name, part)
+    records = []
+    for row in islice(rows, limit):
+        if name == "scitldr":
+            records.append({"text": " ".join(row["source"]), "summary": row["target"][0]})
+        elif name == "samsum":
+            records.append({"text": row["dialogue"], "summary": row["summary"]})
+        else:
+            records.append({"text": row["article"], "summary": row["highlights"]})
+    return records
+
+
+def _from_hub(name: str, part: str) -> Iterable[Any]:
+    from datasets import load_dataset  # only who fetches needs it
+
+    repository, configuration = SUMMARY_DATASETS[name]
+    try:
+        return cast(Iterable[Any], load_dataset(repository, configuration, split=part))
+    except Exception as error:  # no network, no such host, refused: whatever it is, the remedy is the same
+        raise DatasetUnavailable(
+            f"{name} is not to be had from the Hugging Face hub ({type(error).__name__}). Is there a network? Else give a folder that has it as DATA_DIR."
+        ) from error
+
+
 # -- end of text -------------------------------------------------------------------------------------------------------------------
+
+
+# -- text: sentences that judge ----------------------------------------------------------------------------------------------------
+
+SENTIMENT_PARTS = ("train", "validation", "test")
+
+_KNOWN = {
+    "good": "good great wonderful excellent lovely funny beautiful charming clever moving impressive fresh pleasant memorable fascinating "
+    "brilliant enjoyable amusing touching exciting",
+    "bad": "bad terrible awful boring dull stupid ugly poor weak tedious annoying disappointing clumsy horrible pointless messy tiresome "
+    "predictable painful unpleasant",
+    "thing": "film story acting music ending dialogue meal service hotel book plot room concert play speech tour game album",
+    "like": "love:loved enjoy:enjoyed admire:admired recommend:recommended",
+    "dislike": "hate:hated dislike:disliked regret:regretted avoid:avoided",
+}
+_HELD_OUT = {
+    "good": "superb delightful splendid gripping marvellous magnificent heartwarming captivating hilarious terrific elegant thrilling "
+    "outstanding fantastic",
+    "bad": "dreadful dreary lousy ridiculous mediocre irritating appalling forgettable shallow atrocious dismal silly sloppy abysmal",
+    "thing": "novel soundtrack performance dessert breakfast exhibition screenplay photography lecture sequel restaurant cast",
+    "like": "adore:adored treasure:treasured cherish:cherished",
+    "dislike": "despise:despised detest:detested loathe:loathed",
+}
+_JUDGEMENTS = {
+    "plain": (
+        "the {thing} was {as_judged}",
+        "i found the {thing} {as_judged}",
+        "the {thing} is really {as_judged}",
+        "everything about the {thing} was {as_judged}",
+        "i {felt} the {thing}",
+        "i {felt} the {thing}, and the {other} was {as_judged} too",
+    ),
+    "negation": (
+        "the {thing} was not {opposite}",
+        "there is nothing {opposite} about the {thing}",
+        "nobody could call the {thing} {opposite}",
+        "the {thing} was anything but {opposite}",
+        "the {thing} was never {opposite}",
+        "i did not {feel_opposite} the {thing}",
+        "the {thing} is far from {opposite}",
+    ),
+    "contrast": (
+        "i expected the {thing} to be {opposite}, but it was {as_judged}",
+        "the {thing} was {opposite} at first, yet {as_judged} in the end",
+        "i expected to {feel_opposite} the {thing}, but i {felt} it",
+        "although the {thing} was {opposite}, the {other} was so {as_judged} that nothing else mattered",
+        "people call the {thing} {opposite}, and they are wrong",
+        "the {thing} is {as_judged}, whatever those who find it {opposite} may say",
+        "the {thing} was more {as_judged} than {opposite}",
+    ),
+    "comparison": (
+        "the {thing} was less {opposite} than i had expected",
+        "the last {thing} was {opposite}, and this one is {better}",
+        "the last {thing} was {as_judged}, and this one is no {worse}",
+        "the {other} was {opposite}; the {thing} was the very reverse",
+    ),
+    "unreal": (
+        "i {hoped} that the {thing} might be {opposite}, and it never was",
+        "the {thing} could have been {opposite}, and was not",
+        "whoever came for something {opposite} was in the wrong place",
+    ),
+}
+"""Ways to judge. `as_judged` is a word of the sentence's own polarity, `opposite` one of the other: single words say little outside of "plain"."""
+
+_OPENINGS = ("", "", "", "honestly, ", "to be fair, ", "in short, ", "all in all, ", "my sister agrees: ", "i must say that ", "as so often, ")
+_ENDINGS = (".", ".", ".", " .", "!", ", i think.", ", at least to me.", ", and that is all there is to say.", ", if you ask me.")
+
+
+@dataclass(frozen=True)
+class JudgingSentences:
+    """Sentences with a sentiment. text: as written. label: 1 where it is positive, else 0. kind: how it judges, a key such as "negation"."""
+
+    text: list[str]
+    label: list[int]
+    kind: list[str]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def judging_sentences(part: str, count: int, seed: int = 0) -> JudgingSentences:
+    """Sentences that judge a film, a meal, a hotel …, made from a grammar: positive and negative in turn, the five kinds alike often.
+
+    Which words occur says little about the label, and how they are put together says all. The parts have no sentence in common; in "test", what is judged and
+    with which words is new too ("superb", "detest"), and only the grammar is the same. The same arguments give the same sentences on every machine.
+
+    Args:
+        part: "train", "validation" or "test". count: how many, at most 5,000. seed: of the draws.
+    """
+    if part not in SENTIMENT_PARTS:
+        raise ValueError(f"there is no part {part!r}: {', '.join(SENTIMENT_PARTS)}")
+    if count > 5000:
+        raise ValueError(f"the grammar is good for 5,000 different sentences a part, not {count}")
+    draw = random.Random(f"{seed} {'test' if part == 'test' else 'known'}")
+    source = _HELD_OUT if part == "test" else _KNOWN
+    words = {name: text.split() for name, text in source.items()}
+
+    def pick(items: Sequence[str]) -> str:
+        return items[int(draw.random() * len(items))]  # random() gives the same numbers in every version of Python
+
+    kinds = list(_JUDGEMENTS)
+    found: dict[str, tuple[int, str]] = {}
+    # training and validation sentences come out of one stream, in turn: none is in both
+    wanted = count if part == "test" else 2 * count
+    while len(found) < wanted:
+        number = len(found) if part == "test" else len(found) // 2
+        label, kind = number % 2, kinds[number // 2 % len(kinds)]
+        same, other = ("good", "bad") if label else ("bad", "good")
+        feel, feel_opposite = ("like", "dislike") if label else ("dislike", "like")
+        thing = pick(words["thing"])
+        sentence = pick(_JUDGEMENTS[kind]).format(
+            thing=thing,
+            other=pick([word for word in words["thing"] if word != thing]),
+            as_judged=pick(words[same]),
+            opposite=pick(words[other]),
+            felt=pick(words[feel]).split(":")[1],
+            feel_opposite=pick(words[feel_opposite]).split(":")[0],
+            better="better" if label else "worse",
+            worse="worse" if label else "better",
+            hoped="feared" if label else "hoped",
+        )
+        found.setdefault(pick(_OPENINGS) + sentence + pick(_ENDINGS), (label, kind))
+    chosen = list(found.items())
+    if part != "test":
+        chosen = chosen[SENTIMENT_PARTS.index(part) :: 2]
+    return JudgingSentences([text for text, _ in chosen], [label for _, (label, _) in chosen], [kind for _, (_, kind) in chosen])
+
+
+SST2_ON_THE_HUB = "stanfordnlp/sst2"
+
+
+def sst2(part: str, data_dir: str | Path = "") -> tuple[list[str], list[int]]:
+    """SST-2: phrases and sentences from film reviews, positive (1) or negative (0) (Socher et al. 2013; as in GLUE, Wang et al. 2019).
+
+    Args:
+        part: "train", "validation" (a tenth of GLUE's training phrases) or "test" (GLUE's 872 validation sentences: the labels of its own test part are not
+            public).
+        data_dir: a folder with `sst2/train.tsv`, `dev.tsv` and `test.tsv` (a head, then sentence, tab, label); else the environment variable
+            PAPER_TO_PYTORCH_DATA names it. Neither: fetched by `datasets` from the Hugging Face hub.
+
+    Returns: (sentences, labels). DatasetUnavailable, saying what to do, if the hub cannot be reached.
+    """
+    files = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
+    if part not in files:
+        raise ValueError(f"SST-2 has no part {part!r}: {', '.join(files)}")
+    folder = data_folder(data_dir)
+    if folder is not None:
+        path = folder / "sst2" / files[part]
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there: the folder lacks this part of SST-2")
+        rows = [line.rsplit("\t", 1) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]]
+        return [text.strip() for text, _ in rows], [int(label) for _, label in rows]
+    from datasets import load_dataset  # only who fetches needs it
+
+    try:
+        rows = load_dataset(SST2_ON_THE_HUB, split="validation" if part == "test" else "train")
+    except (OSError, ConnectionError) as error:
+        raise DatasetUnavailable(
+            f"SST-2 could not be fetched from the Hugging Face hub ({type(error).__name__}). Set DATA_DIR to a folder that holds sst2/train.tsv, or use the quick profile."
+        ) from error
+    texts, labels = [text.strip() for text in rows["sentence"]], list(rows["label"])
+    if part != "test":
+        chosen = [i for i in range(len(texts)) if (i % 10 == 9) == (part == "validation")]
+        texts, labels = [texts[i] for i in chosen], [labels[i] for i in chosen]
+    return texts, labels
 
 
 # -- images: drawn glyphs, handwritten digits, torchvision's datasets ------------------------------------------------------
