@@ -49,6 +49,8 @@ class Policy:
 
     tol: relative tolerance that replaces the dtype's own (None: by dtype). exact: bitwise equality. at_least / at_most: the value is a
     metric and only its bar counts. any_dtype: values count, dtype does not. about: what the value is, for the message.
+    references: the value is a list of texts, as many as these, and its ROUGE-1, -2 and -L against them (mean F1, computed by the judge) have to be
+    higher than those of the texts of `baseline` by at least `margin` each.
     """
 
     tol: float | None = None
@@ -57,9 +59,17 @@ class Policy:
     at_most: float | None = None
     any_dtype: bool = False
     about: str | None = None
+    references: tuple[str, ...] | None = None
+    baseline: tuple[str, ...] = ()
+    margin: float = 0.0
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether a bar decides, so that right answers may differ from the reference's."""
+        return self.at_least is not None or self.at_most is not None or self.references is not None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if value not in (None, False)}
+        return {name: value for name, value in vars(self).items() if value not in (None, False, ())}
 
 
 @dataclass(frozen=True)
@@ -264,6 +274,9 @@ def _get(data: Any, key: str, kind: type, default: Any = None) -> Any:
 
 def _policy_from_json(data: Mapping[str, Any]) -> Policy:
     known = {name: value for name, value in data.items() if name in Policy.__dataclass_fields__}
+    for name in ("references", "baseline"):
+        if name in known:
+            known[name] = tuple(str(text) for text in _get(known, name, list))
     return Policy(**known)
 
 

@@ -156,7 +156,7 @@ class Case:
         return result
 
     def record(self, name: str, value: Any, *, labels: Sequence[str] = (), **policy: Any) -> None:
-        """Record a value as the case `name`. Keywords: tol, exact, at_least, at_most, any_dtype, about (see `Policy`)."""
+        """Record a value as the case `name`. Keywords: tol, exact, at_least, at_most, any_dtype, references, baseline, margin, about (see `Policy`)."""
         self._begin(name)
         self._end(name, value, Policy(**policy), labels=labels)
 

@@ -5,6 +5,7 @@ Everything that decides (tolerances, bars, points) comes from the recording. Not
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -183,6 +184,8 @@ def _difference(expected: CaseRecord, found: CaseRecord, policy: Policy) -> Diff
         return Difference(_structure(expected, found, _name_of(extra[0], expected, policy)))
     if set(found.modified) - set(expected.modified):
         return Difference(f"your code changes its input {', '.join(found.modified)} in place; a caller still needs it.")
+    if policy.references is not None:
+        return _rouge_difference([found.values[path].content for path in expected.values], policy)
     return None
 
 
@@ -213,7 +216,9 @@ def _structure(expected: CaseRecord, found: CaseRecord, name: str) -> str:
 
 
 def _value_difference(expected: Value, found: Value, policy: Policy, name: str) -> Difference | None:
-    if policy.at_least is not None or policy.at_most is not None:
+    if policy.references is not None:
+        return None if found.kind == "string" else Difference(f"{name} is {_kind(found)}; expected a string.")
+    if policy.is_metric:
         return _bar_difference(found, policy, name)
     if (
         expected.kind == "number"
@@ -254,6 +259,33 @@ def _bar_difference(found: Value, policy: Policy, name: str) -> Difference | Non
     if policy.at_most is not None and not value <= policy.at_most:
         return Difference(f"{name} is {value:.4g}; at most {policy.at_most:.4g} is allowed.")
     return None
+
+
+def _rouge_difference(texts: Sequence[str], policy: Policy) -> Difference | None:
+    """The texts themselves were recorded, so their score is computed here, where no learner's code runs."""
+    references = policy.references or ()
+    if len(texts) != len(references):
+        return Difference(f"{len(texts)} texts were recorded; expected {len(references)}.")
+    found = _rouge(tuple(texts), references)
+    bars = _rouge(policy.baseline, references) if policy.baseline else dict.fromkeys(found, 0.0)
+    for name, value in found.items():
+        if not value >= bars[name] + policy.margin:
+            label = f"ROUGE-{name.removeprefix('rouge')}"
+            beside = f" (the baseline has {100 * bars[name]:.1f})" if policy.baseline else ""
+            return Difference(
+                f"{label} of the texts is {100 * value:.1f}; at least {100 * (bars[name] + policy.margin):.1f} is needed{beside}."
+            )
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _rouge(texts: tuple[str, ...], references: tuple[str, ...]) -> dict[str, float]:
+    """Mean F1 of ROUGE-1, -2 and -L, without a stemmer; by the package that papers report."""
+    from rouge_score.rouge_scorer import RougeScorer  # a second to import, and few checks need it
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
+    scores = [scorer.score(reference, text) for text, reference in zip(texts, references, strict=True)]
+    return {name: sum(score[name].fmeasure for score in scores) / len(scores) for name in scorer.rouge_types}
 
 
 def _real(value: float) -> float:
@@ -434,19 +466,26 @@ def _same_end(one: Answer, other: Answer, part: str | None) -> bool:
 
 
 def _agrees_with_mistake(case: CaseRecord, theirs: CaseRecord, found: CaseRecord) -> bool:
-    if case.policy.at_least is not None or case.policy.at_most is not None:
+    if (
+        case.policy.references is not None
+    ):  # a known mistake is recognised by the very texts: another model may fail the bar for another reason
+        same = {path: value.content for path, value in theirs.values.items()} == {
+            path: value.content for path, value in found.values.items()
+        }
+        return same or (
+            _difference(case, theirs, case.policy) is None and _difference(case, found, case.policy) is None
+        )
+    if case.policy.is_metric:
         return (_difference(case, theirs, case.policy) is None) == (_difference(case, found, case.policy) is None)
     return _difference(theirs, found, case.policy) is None and set(theirs.modified) == set(found.modified)
 
 
 def _evidence(case: CaseRecord, theirs: CaseRecord) -> int:
     """How telling it is to agree with a mistake on this case: wrong finite numbers weigh 4, wrong truth values and constants 1."""
-    if (
-        case.policy.at_least is not None
-        or case.policy.at_most is not None
-        or _difference(case, theirs, case.policy) is None
-    ):
+    if (case.policy.is_metric and case.policy.references is None) or _difference(case, theirs, case.policy) is None:
         return 0
+    if case.policy.references is not None:
+        return ENOUGH_EVIDENCE
     if theirs.error is not None:
         return ENOUGH_EVIDENCE
     weight = len(set(theirs.modified) - set(case.modified)) * ENOUGH_EVIDENCE

@@ -189,6 +189,55 @@ def test_a_metric_counts_by_its_bar_alone() -> None:
     assert not judge(answer(lambda x: float("nan"), bar), recording(bar)).passed
 
 
+REFERENCES = ("a cat sat on the mat", "two dogs ran home")
+LEAD = ("a cat sat there. it was late", "it rained all day")
+
+
+def summaries(case: Case, f: Callable[..., Any]) -> None:
+    case.record(
+        "summaries", f(["text one", "text two"]), references=REFERENCES, baseline=LEAD, margin=0.2, about="text"
+    )
+
+
+SUMMARIES: dict[str, tuple[Callable[..., Any], str]] = {
+    "the references": (lambda texts: list(REFERENCES), ""),
+    "other words, near enough": (lambda texts: ("A cat sat on a mat.", "two dogs, they ran home"), ""),
+    "the baseline itself": (lambda texts: list(LEAD), "ROUGE-1 of the texts is"),
+    "the other way round": (lambda texts: list(REFERENCES[::-1]), "at least"),
+    "one alone": (lambda texts: REFERENCES[:1], "text 1 is missing"),
+    "one too many": (lambda texts: [*REFERENCES, "x"], "text 2 was not expected"),
+    "numbers": (lambda texts: [1.0, 1.0], "text 0 is the number 1.0; expected a string"),
+    "a score of one's own": (lambda texts: 1.0, "expected 2 results"),
+    "nothing": (lambda texts: None, "is there a `return`?"),
+    "empty texts": (lambda texts: ["", ""], "ROUGE-1 of the texts is 0.0"),
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_summaries_are_scored_by_the_judge_from_the_very_texts(name: str) -> None:
+    function, says = SUMMARIES[name]
+    reference = CheckRecording("f", 4, answer(lambda texts: list(REFERENCES), summaries))
+    verdict = judge(answer(function, summaries), reference)
+    assert verdict.passed == (says == "") and says in verdict.message
+
+
+def test_references_in_an_answer_count_for_nothing_and_the_recordings_survive_the_disk() -> None:
+    def forged(case: Case, f: Callable[..., Any]) -> None:
+        case.record("summaries", ["nonsense", "nonsense"], references=("nonsense", "nonsense"), margin=-1.0)
+
+    reference = CheckRecording("f", 4, answer(lambda texts: list(REFERENCES), summaries))
+    assert reference.reference.cases[0].policy.references == REFERENCES
+    assert reference.reference.cases[0].policy.margin == 0.2
+    assert not judge(answer(right, forged), reference).passed
+
+
+def test_a_mistake_in_summaries_is_named_by_the_very_texts_alone() -> None:
+    lead = Mistake("lead", "You return the lead.", answer(lambda texts: list(LEAD), summaries))
+    reference = CheckRecording("f", 4, answer(lambda texts: list(REFERENCES), summaries), (lead,))
+    assert judge(answer(lambda texts: list(LEAD), summaries), reference).misconception == "lead"
+    assert judge(answer(lambda texts: ["a cat", "dogs"], summaries), reference).misconception is None
+
+
 def test_answers_of_another_seed_do_not_pass() -> None:
     assert not judge(answer(right, plain, seed=6), recording()).passed
 
