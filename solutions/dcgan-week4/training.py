@@ -51,6 +51,7 @@ from papers.dcgan.data import build_dataloader, build_transform, denormalise
 from papers.dcgan.models import Discriminator, Generator, build_criterion, build_optimizers, init_weights
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"  # told apart by colour-blind readers too
+torch.optim.SGD([torch.zeros(1)], lr=1.0)  # the first optimiser of a session loads much of PyTorch: once, here, and no check waits for it
 
 # %% tags=["parameters"]
 PROFILE = "quick"
@@ -227,6 +228,7 @@ def _(case):
         return case.normal(count, nz, 1, 1)
 
     step("one weight and one bias each", OneWeight(), OneWeight(flat=True), images(2, 1, 1), noise(2, 1))
+    step("a discriminator that is nearly always right", OneWeight(), OneWeight(flat=True), 3 + images(2, 1, 1), noise(2, 1) - 6)
     step("2 × 2 pixels, batch-norm", TinyGenerator(3), TinyDiscriminator(), images(5), noise(5, 3))
     step("gradients left over in the discriminator", TinyGenerator(2), TinyDiscriminator(), images(4), noise(4, 2), left_over=0.7)
     step("another criterion, the squared error", TinyGenerator(3), TinyDiscriminator(), images(6), noise(6, 3), criterion=nn.MSELoss())
@@ -290,6 +292,8 @@ misconceptions(
     mistake("no update", ("    opt_d.step()\n", ""), says="The optimiser never steps: the discriminator does not move."),
     mistake("two updates", (UPDATE, UPDATE.replace("loss.", f"({REAL_LOSS}).") + "    on_fake = discriminator(fake)\n" + UPDATE.replace("loss.", f"({FAKE_LOSS}).")), says="There are two updates, one for the real half and one for the generated half; one update follows the sum of both."),
     mistake("the same update twice", ("    opt_d.step()\n", "    opt_d.step()\n    opt_d.step()\n"), says="The optimiser steps twice."),
+    mistake("no update for a strong discriminator", ("    opt_d.step()\n", "    if loss > 0.5:\n        opt_d.step()\n"), says="The discriminator is not updated when its loss is small already, a trick to hold it back. Here every step is an update."),
+    mistake("clipped gradients", ("    opt_d.step()\n", "    nn.utils.clip_grad_norm_(discriminator.parameters(), 0.1)\n    opt_d.step()\n"), says="The gradient is clipped before the update; the paper does not."),
     mistake("noise of its own", ("generator(noise)", "generator(torch.randn_like(noise))"), says="The images are made from noise drawn here; the noise that was passed is ignored."),
     mistake("generated for real", ("discriminator(real), discriminator(fake)", "discriminator(fake), discriminator(fake)"), says="The discriminator never sees the real images: both halves are generated."),
     mistake("loss after the update", ("    return loss.detach()", f"    on_real, on_fake = discriminator(real), discriminator(fake)\n    return ({LOSS}).detach()"), says="The loss is computed once more after the update; that of before is asked for, and is at hand."),
@@ -455,6 +459,7 @@ def _(case):
         return case.normal(count, nz, 1, 1)
 
     step("one weight and one bias each", OneWeight(), OneWeight(flat=True), noise(2, 1))
+    step("a discriminator that is nearly always deceived", OneWeight(), OneWeight(flat=True), noise(2, 1) + 6)
     step("2 × 2 pixels, batch-norm", TinyGenerator(3), TinyDiscriminator(), noise(5, 3))
     step("gradients left over in both networks", TinyGenerator(2), TinyDiscriminator(), noise(4, 2), left_over=(0.7, -0.4))
     step("another criterion, the squared error", TinyGenerator(3), TinyDiscriminator(), noise(6, 3), criterion=nn.MSELoss())
@@ -503,6 +508,8 @@ misconceptions(
     mistake("no update", ("    opt_g.step()\n", ""), says="The optimiser never steps: gradients are computed, and the generator does not move."),
     mistake("two updates", ("    opt_g.step()\n", "    opt_g.step()\n    opt_g.step()\n"), says="The optimiser steps twice for one batch of noise."),
     mistake("noise of its own", ("generator(noise)", "generator(torch.randn_like(noise))"), says="The images are made from noise drawn here; the noise that was passed is ignored."),
+    mistake("no update for a strong generator", ("    opt_g.step()\n", "    if loss > 0.5:\n        opt_g.step()\n"), says="The generator is not updated when its loss is small already, a trick to hold it back. Here every step is an update."),
+    mistake("clipped gradients", ("    opt_g.step()\n", "    nn.utils.clip_grad_norm_(generator.parameters(), 0.1)\n    opt_g.step()\n"), says="The gradient is clipped before the update; the paper does not."),
     mistake("the discriminator moves too", ("    return ", "    with torch.no_grad():\n        for p in discriminator.parameters():\n            p.sub_(opt_g.param_groups[0][\"lr\"] * p.grad)\n    return "), says="The discriminator follows the generator's gradient as well: it learns to call generated images real. Only the generator moves in this step."),
     mistake("loss after the update", ("    return loss.detach()", f"    {LOGITS}\n    return {LOSS}.detach()"), says="The loss is computed once more after the update; that of before is asked for, and is at hand."),
     mistake("what D believes", ("    return loss.detach()", "    return torch.sigmoid(logits).mean().detach()"), says="D(G(z)), the mean probability, is returned; the loss is asked for."),
@@ -657,6 +664,7 @@ def _(case):
         case.record(f"{name}: what load() returns", keeper.load())
         case.record(f"{name}: the network, with its batch-norm's statistics", {key: value.clone() for key, value in run.network.state_dict().items()}, about="state of the network,")
         case.record(f"{name}: the same noise comes next", torch.equal(run.next_noise(), noise))
+        case.record(f"{name}: in training mode, as before", run.network.training)
         before = parameters_of(run.network)
         run.on(1)
         case.record(f"{name}: how far the optimiser then goes", {key: value - before[key] for key, value in parameters_of(run.network).items()}, about="movement of the network's", tol=1e-3)
@@ -761,6 +769,7 @@ misconceptions(
     mistake("one more", ('return saved["done"]', 'return saved["done"] + 1'), says="load() returns one more than was saved: an epoch would be left out."),
     mistake("returns nothing", ('return saved["done"]', "return None"), says="load() does not return how much was done, so the run starts from the beginning."),
     mistake("returns the states", ('return saved["done"]', 'return len(saved["states"])'), says="load() returns how many parts there are; how much was done is asked for."),
+    mistake("evaluation mode", (RESTORE, RESTORE + "            if isinstance(part, nn.Module):\n                part.eval()\n"), says="The networks are put into evaluation mode when they are restored; the run goes on training, and a mode is not what load() was asked about."),
     mistake("names swapped", ("for name, part in self.parts.items():\n            restore", "for name, part in zip(sorted(self.parts), self.parts.values()):\n            restore"), says="States are handed to the parts in alphabetical order of the names; each belongs to the part of its own name."),
 )
 
@@ -999,6 +1008,8 @@ def _(case):
         def flush(self):
             pass
 
+        close = flush
+
     class Book:  # a checkpoint that only notes what it is asked for
         def __init__(self, done):
             self.done, self.calls = done, []
@@ -1034,7 +1045,7 @@ def _(case):
         if reporting:
             case.record(f"{name}: reports", reports, about="report", tol=1e-3)
         if book:
-            case.record(f"{name}: the checkpoint's calls", book.calls, about="call")
+            case.record(f"{name}: the checkpoint's calls", ", ".join(book.calls), about="what was called:")
         after = parameters_of(generator), parameters_of(discriminator)
         case.record(f"{name}: how far the generator moved", {key: after[0][key] - old for key, old in before[0].items()}, about="movement of the generator's", tol=2e-3)
         case.record(f"{name}: how far the discriminator moved", {key: after[1][key] - old for key, old in before[1].items()}, about="movement of the discriminator's", tol=2e-3)
@@ -1057,7 +1068,7 @@ def _(case):
 hints(
     "train",
     "Write down the events of two epochs of two batches in order: noise, step, number, report, picture, file. What is counted from the very beginning, and what from this call?",
-    "Algorithm 1 of Goodfellow et al. (2014), two nested loops: in each iteration noise is sampled for the discriminator, and sampled again for the generator. Section 6.3 of the DCGAN paper is a reason to look at pictures on the way.",
+    "Algorithm 1 of Goodfellow et al. (2014), two nested loops: in each iteration noise is sampled for the discriminator, and sampled again for the generator. Figures 2 and 3 of the DCGAN paper are pictures taken on the way, after one epoch and after five.",
     "Ask the checkpoint how many epochs are done; the step begins at that many times the loader's length. For every epoch left: training mode, and for each batch both steps with fresh noise each, then numbers to history, writer and report. After the epoch the "
     "fixed noise through the generator in evaluation mode, mapped to [0, 1], to the writer; then the checkpoint.",
 )
@@ -1245,7 +1256,7 @@ def train(generator, discriminator, loader, epochs, opt_g, opt_d, criterion, sam
 # | | the paper | quick: glyphs | full: CIFAR-10, CelebA, … | why |
 # | --- | --- | --- | --- | --- |
 # | images | LSUN bedrooms, faces, ImageNet; 64 × 64 (ImageNet 32 × 32) | 1,024 drawn glyphs, 64 × 64, one channel | 64 × 64, as many channels as they have | two CPU cores |
-# | widths of G and D | 128 · 64 | ngf = ndf = 16 | 64 and 64 | |
+# | widths | ngf = 128 (figure 1) | ngf = ndf = 16 | 64 and 64 | |
 # | batch | 128 | 16 | 128 | a small data set: 64 updates an epoch instead of 8 |
 # | learning rate | 0.0002 | 0.001 | 0.0002 | narrow networks that begin with N(0, 0.02²) are slow to get going |
 # | epochs | 5 on LSUN's 3 million | 8 | 25 on CIFAR-10 | |
@@ -1271,17 +1282,16 @@ def progress_bar(total, batch_size):
     """A `report` for `train`: a progress bar with both losses and images a second."""
     from tqdm import tqdm
 
-    bar, started = tqdm(total=total, unit="step", mininterval=2.0, ncols=90), []
+    bars, started = [], time.perf_counter()
 
     def report(step, loss_d, loss_g):
-        started.append(time.perf_counter())
-        speed = batch_size * (len(started) - 1) / max(started[-1] - started[0], 1e-9)
-        bar.n = step
-        bar.set_postfix_str(f"D {loss_d:.2f} · G {loss_g:.2f} · {speed:.0f} images/s", refresh=False)
-        bar.update(0)
+        if not bars:  # only now it is known at which step this run begins
+            bars.append(tqdm(total=total, initial=step - 1, unit="step", mininterval=4.0, ncols=100))
+        done = step - bars[0].initial
+        bars[0].set_postfix_str(f"D {loss_d:.2f} · G {loss_g:.2f} · {batch_size * done / (time.perf_counter() - started):.0f} images/s", refresh=False)
+        bars[0].update(1)
         if step == total:
-            bar.refresh()
-            bar.close()
+            bars[0].close()
 
     return report
 
@@ -1314,6 +1324,7 @@ print(f"{len(dataset):,} images, {channels} channel(s), {epochs} epochs of {len(
 
 # %% tags=["picture"]
 runs = Path(tempfile.mkdtemp(prefix="dcgan-"))
+fixed_noise = torch.randn(64, 100, 1, 1, generator=torch.Generator().manual_seed(SEED + 2)).to(device)  # the same before and after an interruption
 half_precision = device.type == "cuda" and torch.cuda.get_device_capability()[0] >= 8
 
 
@@ -1330,7 +1341,6 @@ class Run:
         self.opt_g, self.opt_d = build_optimizers(self.generator, self.discriminator, lr=lr)
         self.loader = build_dataloader(dataset, batch_size, seed=seed, workers=4 if device.type == "cuda" else 0)
         self.noise = torch.Generator().manual_seed(seed + 1)
-        self.fixed_noise = torch.randn(64, 100, 1, 1, generator=torch.Generator().manual_seed(seed + 2)).to(device)
         networks = {"generator": self.generator, "discriminator": self.discriminator, "opt_g": self.opt_g, "opt_d": self.opt_d}
         self.checkpoint = Checkpoint(runs / "checkpoint.pt", **networks, order=self.loader.generator, noise=self.noise)
 
@@ -1340,7 +1350,7 @@ class Run:
     def train(self, epochs, writer):
         report = progress_bar(epochs * len(self.loader), batch_size)
         networks = self.generator, self.discriminator
-        return train(*networks, self.loader, epochs, self.opt_g, self.opt_d, build_criterion(), self.sample_noise, self.fixed_noise, writer, self.checkpoint, report)
+        return train(*networks, self.loader, epochs, self.opt_g, self.opt_d, build_criterion(), self.sample_noise, fixed_noise, writer, self.checkpoint, report)
 
 
 def pictures(images, columns=8):
@@ -1375,9 +1385,9 @@ print(f"went on for {len(history['discriminator'])} steps; in all {steps} steps,
 # %% tags=["picture"]
 run.generator.eval()
 with torch.no_grad():
-    samples = run.generator(run.fixed_noise)
+    samples = run.generator(fixed_noise)
 real = torch.stack([dataset[i][0] for i in range(min(32, len(dataset)))])
-figure, axes = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(10, 2.9), layout="constrained")
 for axis, images, title in zip(axes, (samples[:32], real), ("generated", "real")):
     axis.imshow(pictures(images), vmin=0, vmax=1)
     axis.set(title=title, xticks=[], yticks=[])
