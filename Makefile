@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox grade test lab build build-check run audit audit-full stress lint types clean
+.PHONY: help setup sandbox grade bench test lab build build-check run audit audit-full stress lint types clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -39,6 +39,9 @@ grade: setup  ## grade a sample class, made from the solutions
 	  $(BIN)/autograder grade build/sample --out grading -j $(JOBS) --cell-timeout 10 --unsafe; \
 	fi
 	@$(BIN)/python -m autograder.sample_class build/sample --compare grading/results.jsonl
+
+bench: setup  ## how fast a class is graded, beside plain nbgrader: writes docs/performance.md (some minutes; BENCH="--long 0" is shorter)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 test: setup  ## the tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)

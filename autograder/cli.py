@@ -16,6 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from autograder import __version__
 
+# jsonschema would build a parser for addresses from it, which takes longer than all else here and which nothing here asks for
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 # where nobody sees a terminal (logs, CI), names are not cut to its width
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True, highlight=False)
@@ -191,9 +194,17 @@ def audit(
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("executed"), show_default=True)
+@click.option("--cache/--no-cache", default=True, help="Execute only what changed since it succeeded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
 def run(
-    assignments: tuple[str, ...], profile: str, data: Path | None, device: str, jobs: int, out: Path, as_json: bool
+    assignments: tuple[str, ...],
+    profile: str,
+    data: Path | None,
+    device: str,
+    jobs: int,
+    out: Path,
+    cache: bool,
+    as_json: bool,
 ) -> None:
     """Execute solution notebooks and keep them."""
     from rich.table import Table
@@ -208,9 +219,10 @@ def run(
     def tell(done: NotebookRun, total: int) -> None:
         progress.update(task, advance=1, total=total, description=done.notebook)
 
+    root = find_root()
     try:
         with progress:
-            runs = run_all(find_root(), assignments, parameters, jobs, out, tell)
+            runs = run_all(root, assignments, parameters, jobs, out, tell, root / "build" / "runs" if cache else None)
     except SourceError as error:
         raise BadUsage(str(error)) from error
     failed = [item for item in runs if not item.ok]
@@ -223,10 +235,11 @@ def run(
                 item.notebook,
                 f"{item.seconds:.1f}",
                 f"{item.passed} of {item.checks}",
-                "✓" if item.ok else f"✗ {item.error or ''}",
+                "✓ kept" if item.kept else "✓" if item.ok else f"✗ {item.error or ''}",
             )
         console.print(table)
-        console.print(f"{len(runs)} notebooks, {len(failed)} failed; executed copies are in {out}")
+        kept = sum(item.kept for item in runs)
+        console.print(f"{len(runs)} notebooks, {kept} kept, {len(failed)} failed; executed copies are in {out}")
     sys.exit(1 if failed else 0)
 
 
@@ -243,6 +256,9 @@ def run(
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("grading"), show_default=True)
 @click.option("--unsafe", is_flag=True, help="Run learners' code WITHOUT a sandbox, with all your rights.")
 @click.option(
+    "--ordinary-kernels", is_flag=True, help="Start a kernel for each notebook instead of forking one; needs --unsafe."
+)
+@click.option(
     "--cell-timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds a cell may take."
 )
 @click.option(
@@ -258,6 +274,7 @@ def grade(
     seed: int | None,
     out: Path,
     unsafe: bool,
+    ordinary_kernels: bool,
     cell_timeout: float,
     timeout: float,
     memory: float,
@@ -283,6 +300,7 @@ def grade(
                 limits,
                 executor,
                 lambda done, total: progress.update(task, completed=done, total=total),
+                ordinary_kernels,
             )
     except (GradingError, SourceError) as error:
         raise BadUsage(str(error)) from error

@@ -26,7 +26,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nbformat
 from nbformat import NotebookNode
@@ -835,6 +835,15 @@ class Zygote:
 # --------------------------------------------------------------------------------------------------------------------------------
 
 
+class Kernels(Protocol):
+    """What starts a kernel for each submission: a :class:`Zygote`, or where nothing can be forked `autograder.ordinary`."""
+
+    def spawn(
+        self, env: Mapping[str, str] | None = None, limits: Limits | None = None, *, seed: int | None = None
+    ) -> Any:
+        """A kernel, as a context manager."""
+
+
 @dataclass
 class Session:
     """What a run of one notebook left beside its outputs; pass one to the engine and read it afterwards.
@@ -887,7 +896,7 @@ class ForkedEngine(Engine):  # type: ignore[misc]
         nb_man: Any,
         kernel_name: str,
         *,
-        zygote: Zygote | None = None,
+        zygote: Kernels | None = None,
         session: Session | None = None,
         limits: Limits | None = None,
         env: Mapping[str, str] | None = None,
@@ -924,7 +933,7 @@ class ForkedEngine(Engine):  # type: ignore[misc]
     def _run(
         cls,
         nb_man: Any,
-        zygote: Zygote,
+        zygote: Kernels,
         session: Session,
         limits: Limits | None,
         env: Mapping[str, str] | None,
@@ -1014,7 +1023,7 @@ papermill_engines.register("autograder", ForkedEngine)
 
 def run_notebook(
     notebook: NotebookNode | str | os.PathLike[str],
-    zygote: Zygote,
+    zygote: Kernels,
     session: Session | None = None,
     *,
     parameters: Mapping[str, Any] | None = None,

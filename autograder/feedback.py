@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -289,10 +290,13 @@ def _code_of(check: str, cells: Sequence[ShownCell]) -> str | None:
     return None
 
 
+_LEXER, _FORMATTER = PythonLexer(stripnl=False), HtmlFormatter(cssclass="code", wrapcode=True)
+
+
+@lru_cache(maxsize=256)
 def coloured(source: str) -> str:
     """Python source as escaped, highlighted HTML."""
-    formatter = HtmlFormatter(cssclass="code", wrapcode=True)
-    return str(highlight(printable(source, MAX_CODE), PythonLexer(stripnl=False), formatter)).rstrip("\n")
+    return str(highlight(printable(source, MAX_CODE), _LEXER, _FORMATTER)).rstrip("\n")
 
 
 # -- the class's page ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import atexit
-import fcntl
 import hashlib
 import json
 import re
@@ -19,14 +18,25 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context, util
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nbformat
 
@@ -36,7 +46,8 @@ from autograder.build import read_all
 from autograder.forbid import forbidden_uses
 from autograder.judge import judge
 from autograder.matching import Match, PlannedCell, ReleaseCell, UnreadableSubmission, assemble, match, read_submission
-from autograder.notebook import BEGIN_SOLUTION, END_SOLUTION, Notebook, stubbed, to_ipynb, without_region
+from autograder.notebook import BEGIN_SOLUTION, END_SOLUTION, Notebook, new_cell, stubbed, to_ipynb, without_region
+from autograder.ordinary import OrdinaryKernels
 from autograder.papers_view import papers_before, visible_papers
 from autograder.recording import NoRecording, Recording
 from autograder.verdict import Verdict
@@ -102,6 +113,7 @@ class Job:
     recording: str
     limits: Limits
     unsafe: bool
+    ordinary: bool = False
 
 
 @dataclass
@@ -231,6 +243,11 @@ def _with_own_imports(source: str, imports: dict[str, str]) -> str:
 
 def grade_one(job: Job) -> Graded:
     """Grade one submission: a pure function of the job and the files it names. Never raises for what a submission holds."""
+    with _turn:  # a cluster's worker may have several threads; what it keeps warm serves one submission at a time
+        return _grade_one(job)
+
+
+def _grade_one(job: Job) -> Graded:
     notebook, release, papers = _course(job.root, job.notebook)
     recording = _recording(job.recording)
     try:
@@ -534,8 +551,7 @@ class _Run:
         notebook = nbformat.v4.new_notebook()
         notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
         for number, cell in enumerate(cells):
-            node = nbformat.v4.new_code_cell(cell.source, id=f"c{number:04d}")
-            notebook.cells.append(node)
+            notebook.cells.append(new_cell("code", cell.source, id=f"c{number:04d}"))
         environment = {"AUTOGRADER_MODE": "answer", "AUTOGRADER_SEED": str(self.job.seed)}
         options: dict[str, Any] = {
             "env": environment,
@@ -546,7 +562,7 @@ class _Run:
             "random_seed": self.job.seed % 2**32,
         }
         for fresh in (False, True):  # a zygote that broke is replaced once: nobody else pays for it
-            zygote = _zygote(self.papers, self.preload, self.job.unsafe, fresh)
+            zygote = _zygote(self.papers, self.preload, self.job, fresh)
             try:
                 return engine.run_notebook(notebook, zygote, **options)
             except engine.ZygoteDied:
@@ -564,9 +580,10 @@ def _error_in(cell: nbformat.NotebookNode) -> str:
 
 # -- what a worker keeps between submissions ---------------------------------------------------------------------------------
 
+_turn = threading.Lock()
 _courses: dict[tuple[str, str], tuple[Notebook, list[ReleaseCell], Path]] = {}
 _recordings: dict[str, Recording] = {}
-_zygotes: dict[tuple[str, bool], engine.Zygote] = {}
+_zygotes: dict[tuple[str, bool, bool], engine.Zygote | OrdinaryKernels] = {}
 _folders: list[str] = []
 
 
@@ -599,9 +616,9 @@ def _preloads(notebook: Notebook) -> list[str]:
     return sorted(names)
 
 
-def _zygote(papers: Path, preload: Sequence[str], unsafe: bool, fresh: bool) -> engine.Zygote:
+def _zygote(papers: Path, preload: Sequence[str], job: Job, fresh: bool) -> engine.Zygote | OrdinaryKernels:
     """The warm process for one notebook's submissions; one a worker at a time, since each holds torch in memory."""
-    key = (str(papers), unsafe)
+    key = (str(papers), job.unsafe, job.ordinary)
     current = _zygotes.get(key)
     if current is not None and (fresh or current.one_kernel_only):
         current.close()
@@ -609,7 +626,11 @@ def _zygote(papers: Path, preload: Sequence[str], unsafe: bool, fresh: bool) -> 
     if key not in _zygotes:
         for other in list(_zygotes):
             _zygotes.pop(other).close()
-        zygote = engine.Zygote(modules=[papers], preload=preload, unsafe=unsafe)
+        zygote: engine.Zygote | OrdinaryKernels
+        if job.ordinary:
+            zygote = OrdinaryKernels([papers])
+        else:
+            zygote = engine.Zygote(modules=[papers], preload=preload, unsafe=job.unsafe)
         zygote.start()
         _zygotes[key] = zygote
     return _zygotes[key]
@@ -650,6 +671,7 @@ def grade(
     limits: Limits = Limits(),
     executor: Executor | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    ordinary: bool = False,
 ) -> Report:
     """Grade every submission below `submitted` and write results.jsonl, grades.csv, gradebook.db, feedback and autograded notebooks to `out`.
 
@@ -658,14 +680,15 @@ def grade(
         unsafe: run learners' code without a sandbox, with all rights of this process.
         executor: where submissions are graded; None: `jobs` local processes.
         progress: told (done, total) as notebooks are finished.
+        ordinary: start an ordinary kernel for each notebook, as where forking is not possible. Only with `unsafe`.
 
     Raises: GradingError where it cannot begin.
     """
     from autograder.sandbox import available
 
-    forks, why_not = engine.can_fork()
-    if unsafe and not forks:
-        raise GradingError(f"submissions cannot be run here: {why_not.partition(';')[0]}")
+    if ordinary and not unsafe:
+        raise GradingError("there is no sandbox around ordinary kernels: say `--unsafe` with `--ordinary-kernels`")
+    ordinary = ordinary or not engine.can_fork()[0]
     works, why = available()
     if not works and not unsafe:
         raise GradingError(
@@ -679,9 +702,12 @@ def grade(
     with _locked(out):
         run_seed = _kept_seed(out, seed)
         recordings = _make_recordings(root, notebooks, run_seed, out / "cache", jobs)
-        plan = _plan(root, submissions, notebooks, run_seed, recordings, limits, unsafe)
-        graded, report = _grade_all(plan, out / "cache" / "graded", jobs, executor, progress)
-        _write(root, out, submissions, notebooks, plan, graded, recordings, report)
+        plan = _plan(root, submissions, notebooks, run_seed, recordings, limits, unsafe, ordinary)
+        pages = _Pages(out, plan, notebooks)
+        report = _grade_all(plan, out / "cache" / "graded", jobs, executor, progress, pages.write)
+        pages.write_missing(recordings)
+        report.results = pages.results()
+        _write_tables(root, out, notebooks, report.results, pages.answers)
     return report
 
 
@@ -700,6 +726,7 @@ def _plan(
     recordings: dict[str, Path],
     limits: Limits,
     unsafe: bool,
+    ordinary: bool,
 ) -> list[_Planned]:
     environment = _environment_hash()
     stamps = _course_stamps(root, notebooks)
@@ -709,69 +736,129 @@ def _plan(
         if submission.path is None:
             planned.append(_Planned(submission, None, ""))
             continue
-        job = Job(str(submission.path), str(root), notebook, seed, str(recordings[notebook]), limits, unsafe)
+        job = Job(str(submission.path), str(root), notebook, seed, str(recordings[notebook]), limits, unsafe, ordinary)
         content = _file_hash(submission.path)
-        parts = json.dumps([content, stamps[notebook], seed, asdict(limits), unsafe, environment])
+        parts = json.dumps([content, stamps[notebook], seed, asdict(limits), unsafe, ordinary, environment])
         planned.append(_Planned(submission, job, hashlib.sha256(parts.encode()).hexdigest()[:32]))
     return planned
 
 
 def _grade_all(
-    plan: Sequence[_Planned], cache: Path, jobs: int, executor: Executor | None, progress: Callable[[int, int], None]
-) -> tuple[dict[str, Graded], Report]:
+    plan: Sequence[_Planned],
+    cache: Path,
+    jobs: int,
+    executor: Executor | None,
+    progress: Callable[[int, int], None],
+    finished: Callable[[str, Graded], None],
+) -> Report:
     """Run what is not in the cache yet, each content once; every result is kept as soon as it is there, so a killed run goes on later."""
     cache.mkdir(parents=True, exist_ok=True)
     report = Report([])
-    graded: dict[str, Graded] = {}
     todo: dict[str, Job] = {}
+    known: dict[str, Graded] = {}
     for item in plan:
         if item.job is None:
             continue
-        if item.key in graded or item.key in todo:
+        if item.key in known or item.key in todo:
             report.copies += 1
             continue
-        stored = cache / f"{item.key}.json"
         try:
-            graded[item.key] = Graded(**json.loads(stored.read_text(encoding="utf-8")))
+            known[item.key] = Graded(**json.loads((cache / f"{item.key}.json").read_text(encoding="utf-8")))
             report.kept += 1
         except (OSError, ValueError, TypeError):
             todo[item.key] = item.job
-    total = len(todo) + len(graded)
-    progress(len(graded), total)
-    if todo:
-        # by notebook: a worker's warm process then serves many submissions before it is replaced
-        order = sorted(todo, key=lambda key: (todo[key].notebook, key))
-        with _executor(executor, min(jobs, len(todo))) as pool:
-            futures: dict[Future[Graded], str] = {pool.submit(grade_one, todo[key]): key for key in order}
-            for future in as_completed(futures):
-                key = futures[future]
-                try:
-                    result = future.result()
-                except (
-                    Exception
-                ) as error:  # a fault of ours, not the learner's: said so, not cached, and nobody else's grade changes
-                    recording = _recording(todo[key].recording)
-                    result = _same_for_all(
-                        recording,
-                        "missing",
-                        f"The grader failed on this notebook and gave no points; grade it again ({error!r}).",
-                    )
-                else:
-                    _write_atomically(cache / f"{key}.json", json.dumps(asdict(result)))
-                graded[key] = result
-                report.ran += 1
-                report.cpu_seconds += result.cpu_seconds
-                progress(len(graded), total)
-    return graded, report
+    done, total = len(known), len(known) + len(todo)
+    progress(done, total)
+    for key, outcome in _graded(todo, jobs, executor):
+        if isinstance(outcome, Graded):
+            result = outcome
+            _write_atomically(cache / f"{key}.json", json.dumps(asdict(result)))
+        else:  # a fault of ours, not the learner's: said so, not cached, and nobody else's grade changes
+            result = _same_for_all(
+                _recording(todo[key].recording),
+                "missing",
+                f"The grader failed on this notebook and gave no points; grade it again ({outcome!r}).",
+            )
+        finished(key, result)
+        report.ran += 1
+        report.cpu_seconds += result.cpu_seconds
+        done += 1
+        progress(done, total)
+    for key, result in known.items():
+        finished(key, result)
+    return report
 
 
-@contextmanager
-def _executor(executor: Executor | None, jobs: int) -> Iterator[Executor]:
-    if executor is not None:
-        yield executor
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield pool
+def _graded(todo: dict[str, Job], jobs: int, executor: Executor | None) -> Iterator[tuple[str, Graded | Exception]]:
+    """Each result as soon as it is there."""
+    if not todo:
+        return iter(())
+    return _graded_here(todo, jobs) if executor is None else _graded_there(todo, executor)
+
+
+def _by_notebook(todo: dict[str, Job]) -> list[str]:
+    """Keys in the order of grading: a worker's warm process then serves many submissions before it is replaced."""
+    return sorted(todo, key=lambda key: (todo[key].notebook, key))
+
+
+def _graded_there(todo: dict[str, Job], executor: Executor) -> Iterator[tuple[str, Graded | Exception]]:
+    """Results from somebody else's executor."""
+    futures: dict[Future[Graded], str] = {executor.submit(grade_one, todo[key]): key for key in _by_notebook(todo)}
+    for future in as_completed(futures):
+        error = future.exception()
+        yield futures[future], error if isinstance(error, Exception) else future.result()
+
+
+def _graded_here(todo: dict[str, Job], jobs: int) -> Iterator[tuple[str, Graded | Exception]]:
+    """Results from local processes.
+
+    Each has its share, in the order of notebooks, so that it starts few warm processes; one that is done takes from the
+    others' ends. A second submission waits at each, so that none idles while this process writes pages.
+    """
+    order = _by_notebook(todo)
+    share = -(-len(order) // jobs)
+    shares = [deque(order[at : at + share]) for at in range(0, len(order), share)]
+    pools = [_one_process() for _ in shares]
+    running: dict[Future[Graded], tuple[str, int, ProcessPoolExecutor]] = {}
+    again: set[str] = set()
+
+    def begin(worker: int) -> None:
+        longest = max(shares, key=len)
+        if shares[worker] or longest:
+            key = shares[worker].popleft() if shares[worker] else longest.pop()
+            running[pools[worker].submit(grade_one, todo[key])] = key, worker, pools[worker]
+
+    try:
+        for worker in [*range(len(pools)), *range(len(pools))]:
+            begin(worker)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                key, worker, pool = running.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):  # it was killed, for want of memory perhaps: the rest goes on
+                    if pools[worker] is pool:
+                        pools[worker] = _one_process()
+                    if key not in again:  # it may have been the other one's fault
+                        again.add(key)
+                        shares[worker].appendleft(key)
+                        begin(worker)
+                        continue
+                begin(worker)
+                yield key, error if isinstance(error, Exception) else future.result()
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
+
+def _one_process() -> ProcessPoolExecutor:
+    """One worker, forked from a process that has imported this module, where the system can do that."""
+    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+    context = get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["autograder.cli", "autograder.grade"])
+    return ProcessPoolExecutor(
+        1, mp_context=context, initializer=util.Finalize, initargs=(None, _close_worker, (), None, 10)
+    )
 
 
 @contextmanager
@@ -792,69 +879,72 @@ def cluster(address: str | None) -> Iterator[Executor | None]:
         yield client.get_executor()
 
 
-def _write(
+class _Pages:
+    """Writes what belongs to a notebook as soon as it is graded, and keeps of it only what the tables need."""
+
+    def __init__(self, out: Path, plan: Sequence[_Planned], notebooks: Sequence[Notebook]) -> None:
+        self.out, self.plan = out, plan
+        self.notebooks = {notebook.key: notebook for notebook in notebooks}
+        self.answers: dict[tuple[str, str, str], dict[str, str]] = {}
+        self._lines: dict[Submission, list[dict[str, Any]]] = {}
+        self._waiting: dict[str, list[Submission]] = {}
+        for item in plan:
+            self._waiting.setdefault(item.key, []).append(item.submission)
+
+    def write(self, key: str, outcome: Graded) -> None:
+        """The pages of all who handed in this content."""
+        for submission in self._waiting.pop(key, ()):
+            self._write(submission, outcome)
+
+    def write_missing(self, recordings: dict[str, Path]) -> None:
+        """The pages of notebooks that were not handed in."""
+        for submission in self._waiting.pop("", ()):
+            recording = _recording(str(recordings[f"{submission.assignment}/{submission.notebook}"]))
+            message = f"{submission.notebook}.ipynb was not handed in."
+            self._write(submission, _same_for_all(recording, "missing", message))
+
+    def results(self) -> list[dict[str, Any]]:
+        """All result lines, in the plan's order."""
+        return [line for item in self.plan for line in self._lines[item.submission]]
+
+    def _write(self, submission: Submission, outcome: Graded) -> None:
+        from autograder.feedback import feedback_page
+        from autograder.gradebook import autograded_notebook
+
+        student, assignment, name = submission.student, submission.assignment, submission.notebook
+        notebook = self.notebooks[f"{assignment}/{name}"]
+        about = {"student": _written(student), "assignment": assignment, "notebook": name}
+        lines = [{field: (about | check)[field] for field in RESULT_FIELDS} for check in outcome.checks]
+        self._lines[submission] = lines
+        self.answers[student, assignment, name] = outcome.written
+        cells = [(role, name, source, origin) for role, name, source, origin in outcome.cells]
+        cells += [("written", slug, text, "submission") for slug, text in outcome.written.items()]
+        page = feedback_page(student, assignment, notebook.title, lines, cells, [*submission.flags, *outcome.flags])
+        _write_atomically(self.out / "feedback" / student / assignment / f"{name}.html", page)
+        node = autograded_notebook(cells, lines, notebook)
+        _write_atomically(
+            self.out / "autograded" / student / assignment / f"{name}.ipynb",
+            nbformat.v4.writes(node) + "\n",  # made here, so valid: nothing is gained by asking a schema about each
+        )
+
+
+def _write_tables(
     root: Path,
     out: Path,
-    submissions: Sequence[Submission],
     notebooks: Sequence[Notebook],
-    plan: Sequence[_Planned],
-    graded: dict[str, Graded],
-    recordings: dict[str, Path],
-    report: Report,
+    results: list[dict[str, Any]],
+    answers: dict[tuple[str, str, str], dict[str, str]],
 ) -> None:
-    from autograder.feedback import class_page, feedback_page
-    from autograder.gradebook import autograded_notebook, grades_csv, write_gradebook
+    from autograder.feedback import class_page
+    from autograder.gradebook import grades_csv, write_gradebook
 
-    by_key = {notebook.key: notebook for notebook in notebooks}
-    answers: dict[tuple[str, str, str], dict[str, str]] = {}
-    for item in plan:
-        submission = item.submission
-        key = f"{submission.assignment}/{submission.notebook}"
-        if item.job is None:
-            outcome = _same_for_all(
-                _recording(str(recordings[key])), "missing", f"{submission.notebook}.ipynb was not handed in."
-            )
-        else:
-            outcome = graded[item.key]
-        lines = [
-            {
-                "student": _written(submission.student),
-                "assignment": submission.assignment,
-                "notebook": submission.notebook,
-                **check,
-            }
-            for check in outcome.checks
-        ]
-        lines = [{name: line[name] for name in RESULT_FIELDS} for line in lines]
-        answers[submission.student, submission.assignment, submission.notebook] = outcome.written
-        cells = [(role, name, source, origin) for role, name, source, origin in outcome.cells]
-        report.results += lines
-        cells += [("written", slug, text, "submission") for slug, text in outcome.written.items()]
-        page = feedback_page(
-            submission.student,
-            submission.assignment,
-            by_key[key].title,
-            lines,
-            cells,
-            [*submission.flags, *outcome.flags],
-        )
-        _write_atomically(
-            out / "feedback" / submission.student / submission.assignment / f"{submission.notebook}.html", page
-        )
-        node = autograded_notebook(cells, lines, by_key[key])
-        _write_atomically(
-            out / "autograded" / submission.student / submission.assignment / f"{submission.notebook}.ipynb",
-            nbformat.writes(node, version=4) + "\n",
-        )
     # for nbgrader's formgrader and exports, started in the grading folder
     config = f"c = get_config()\nc.CourseDirectory.source_directory = {str(root / 'solutions')!r}\n"
     _write_atomically(out / "nbgrader_config.py", config)
-    _write_atomically(
-        out / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in report.results)
-    )
-    write_gradebook(out / "gradebook.db", report.results, notebooks, answers=answers)
-    _write_atomically(out / "grades.csv", grades_csv(report.results, notebooks, out / "gradebook.db"))
-    _write_atomically(out / "feedback" / "index.html", class_page(report.results, notebooks))
+    _write_atomically(out / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in results))
+    write_gradebook(out / "gradebook.db", results, notebooks, answers=answers)
+    _write_atomically(out / "grades.csv", grades_csv(results, notebooks, out / "gradebook.db"))
+    _write_atomically(out / "feedback" / "index.html", class_page(results, notebooks))
 
 
 def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache: Path, jobs: int) -> dict[str, Path]:
@@ -910,10 +1000,22 @@ def _locked(out: Path) -> Iterator[None]:
     (out / "cache").mkdir(mode=0o700, exist_ok=True)
     with (out / "cache" / "lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except OSError:
             raise GradingError(f"another run is grading into {out}: wait for it, or choose another --out") from None
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock an open file until it is closed. Raises OSError where another process has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _course_stamps(root: Path, notebooks: Sequence[Notebook]) -> dict[str, str]:

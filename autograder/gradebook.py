@@ -24,7 +24,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder.feedback import MAX_CODE, Result, ShownCell, line, number, printable, verdict_of
-from autograder.notebook import Notebook, to_ipynb
+from autograder.notebook import Notebook, new_cell, to_ipynb
 
 ANSWER_STUB = "YOUR ANSWER HERE"
 """nbgrader's place for a written answer in a released notebook."""
@@ -567,12 +567,12 @@ def _graded_cell(master: NotebookNode, handed: ShownCell | None, results: Mappin
     """A cell that nbgrader knows, with the learner's source (None: nothing was found) or, for a check, the release's."""
     about = master.metadata.nbgrader
     if master.cell_type == "markdown":
-        node = nbformat.v4.new_markdown_cell(_answered(master.source, handed.source if handed else None))
+        node = new_cell("markdown", _answered(master.source, handed.source if handed else None))
     elif about["solution"]:
         nothing = "# No cell of the submission was found for this exercise."
-        node = nbformat.v4.new_code_cell(printable(handed.source, MAX_CODE) if handed else nothing)
+        node = new_cell("code", printable(handed.source, MAX_CODE) if handed else nothing)
     else:
-        node = nbformat.v4.new_code_cell(master.source)
+        node = new_cell("code", master.source)
         result = results.get(about["grade_id"].removeprefix("check-"))
         node.outputs = [_verdict_output(result)]
     node.id = master.id
@@ -583,8 +583,8 @@ def _graded_cell(master: NotebookNode, handed: ShownCell | None, results: Mappin
 def _other_cell(cell: ShownCell) -> NotebookNode:
     trusted = cell.origin == "release"
     if cell.role in ("written", "prose", "badge"):
-        return nbformat.v4.new_markdown_cell(cell.source if trusted else _verbatim(cell.source))
-    node = nbformat.v4.new_code_cell(cell.source if trusted else printable(cell.source, MAX_CODE))
+        return new_cell("markdown", cell.source if trusted else _verbatim(cell.source))
+    node = new_cell("code", cell.source if trusted else printable(cell.source, MAX_CODE))
     if trusted and cell.role in ("parameters", "setup"):
         node.metadata["tags"] = [cell.role]
     return node
@@ -596,7 +596,7 @@ def _verdict_output(result: Result | None) -> NotebookNode:
     else:
         verdict = verdict_of(result)
         data = {"text/plain": str(verdict), "text/html": verdict._repr_html_()}
-    return nbformat.v4.new_output("display_data", data=data)
+    return NotebookNode(output_type="display_data", data=NotebookNode(data), metadata=NotebookNode())
 
 
 def _question(released: str) -> str:

@@ -16,7 +16,7 @@ import stat
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -589,6 +589,12 @@ class _Reader:
             return ""
 
 
+@lru_cache(maxsize=1024)
+def _read_released(source: str) -> _Code:
+    """A cell of the release, read once for all submissions."""
+    return _Reader().read(source)
+
+
 def _parsed(text: str) -> ast.Module | None:
     """The module with docstrings and bare strings taken out, or None."""
     try:
@@ -654,7 +660,7 @@ class _Matching:
 
     def __init__(self, submission: NotebookNode, release: Sequence[ReleaseCell]) -> None:
         self.release = release
-        self.released = [_Reader().read("" if cell.role in ("prose", "written") else cell.source) for cell in release]
+        self.released = [_read_released("" if cell.role in ("prose", "written") else cell.source) for cell in release]
         self.exercises = {cell.name: at for at, cell in enumerate(release) if cell.role == "exercise" and cell.name}
         self.check_at = {cell.name: at for at, cell in enumerate(release) if cell.role == "check" and cell.name}
         self.flags: list[str] = [str(flag) for flag in submission.metadata.get("repairs", [])]

@@ -1,14 +1,20 @@
-"""Executes solution notebooks by papermill, whole, with a profile's parameters, and keeps what was executed. It grades nobody."""
+"""Executes solution notebooks by papermill, whole, with a profile's parameters, and keeps what was executed. It grades nobody.
+
+A notebook that succeeded is not executed again until its source, what it may import, the parameters or the environment change.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +24,8 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from autograder.build import read_all
-from autograder.papers_view import papers_before
+from autograder.notebook import Notebook
+from autograder.papers_view import papers_before, visible_papers
 from autograder.verdict import MIME
 
 
@@ -32,6 +39,8 @@ class NotebookRun:
     checks: int
     path: str
     error: str | None = None
+    kept: bool = False
+    """Nothing it depends on has changed since it was executed, so it was not executed again."""
 
     @property
     def ok(self) -> bool:
@@ -45,6 +54,7 @@ def run(
     jobs: int = 1,
     out: Path = Path("executed"),
     progress: Callable[[NotebookRun, int], None] = lambda done, total: None,
+    cache: Path | None = None,
 ) -> list[NotebookRun]:
     """Execute the solution notebooks of the named assignments (all if none is named).
 
@@ -52,12 +62,22 @@ def run(
         parameters: for the notebooks' parameters cell: PROFILE, DEVICE, DATA_DIR, SEED.
         out: executed notebooks are kept as `out`/<assignment>/<notebook>.ipynb, also where a cell failed.
         progress: called with each finished notebook and how many there are.
+        cache: where it is noted what succeeded on which inputs; None: everything is executed.
     """
     notebooks = read_all(root, names)
     times = _last_times(out)
-    # the longest first, so that none is left running alone at the end; an unknown one might be long
-    order = sorted(notebooks, key=lambda notebook: -times.get(notebook.key, 1e9))
+    stamps = _stamps(root, notebooks, parameters or {})
     results: dict[str, NotebookRun] = {}
+    for notebook in notebooks:
+        kept = None if cache is None else _kept(cache, stamps[notebook.key], notebook, out)
+        if kept is not None:
+            results[notebook.key] = kept
+            progress(kept, len(notebooks))
+    # the longest first, so that none is left running alone at the end; one never run by what its author says of it
+    order = sorted(
+        (notebook for notebook in notebooks if notebook.key not in results),
+        key=lambda notebook: (notebook.key in times, -times.get(notebook.key, notebook.minutes)),
+    )
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         futures = [
             pool.submit(run_one, root, notebook.key, parameters or {}, out.resolve(), jobs) for notebook in order
@@ -65,12 +85,51 @@ def run(
         for future in as_completed(futures):
             done = future.result()
             results[done.notebook] = done
+            if cache is not None and done.ok:
+                cache.mkdir(parents=True, exist_ok=True)
+                note = {"seconds": done.seconds, "executed": _digest(Path(done.path))}
+                (cache / f"{stamps[done.notebook]}.json").write_text(json.dumps(note), encoding="utf-8")
             progress(done, len(notebooks))
     finished = [results[notebook.key] for notebook in notebooks]
     out.mkdir(parents=True, exist_ok=True)
-    times.update({done.notebook: round(done.seconds, 1) for done in finished})
+    times.update({done.notebook: round(done.seconds, 1) for done in finished if not done.kept})
     (out / "times.json").write_text(json.dumps(times, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return finished
+
+
+def _stamps(root: Path, notebooks: Sequence[Notebook], parameters: dict[str, Any]) -> dict[str, str]:
+    """What an execution depends on, by content: the notebook, the package, recordings, `papers` as it may see it, parameters, installed packages."""
+    every = read_all(root)
+    installed = sorted(f"{found.metadata['Name']} {found.version}" for found in distributions())
+    common = hashlib.sha256(json.dumps([parameters, platform.python_version(), platform.machine(), installed]).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        common.update(path.name.encode() + path.read_bytes())
+    stamps = {}
+    for notebook in notebooks:
+        digest = common.copy()
+        digest.update((root / "solutions" / notebook.assignment / f"{notebook.name}.ipynb").read_bytes())
+        for path in sorted((root / "data" / "recordings" / notebook.assignment).glob(f"{notebook.name}.*")):
+            digest.update(path.read_bytes())
+        digest.update(json.dumps(visible_papers(notebook, every, root), sort_keys=True).encode())
+        stamps[notebook.key] = digest.hexdigest()[:32]
+    return stamps
+
+
+def _kept(cache: Path, stamp: str, notebook: Notebook, out: Path) -> NotebookRun | None:
+    """The run that is noted for these inputs, if its executed copy is still there as it was."""
+    target = out.resolve() / notebook.assignment / f"{notebook.name}.ipynb"
+    try:
+        note = json.loads((cache / f"{stamp}.json").read_text(encoding="utf-8"))
+        if note["executed"] != _digest(target):
+            return None
+        checks = len(notebook.checks)
+        return NotebookRun(notebook.key, float(note["seconds"]), checks, checks, str(target), kept=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: int = 1) -> NotebookRun:

@@ -326,6 +326,16 @@ class CellOutputs:
         if kept:
             self.items.append({"output_type": kind, "data": kept, "metadata": {}, **more})
 
+    def update(self, identity: object, data: dict[str, Any]) -> None:
+        """Show `data` in place of what this cell displayed under the same id, as ``DisplayHandle.update`` asks for."""
+        shown = [item for item in self.items if identity is not None and item.get("display_id") == identity]
+        count = len(self.items)
+        self.rich("display_data", data)
+        if shown and len(self.items) > count:
+            new = self.items.pop()["data"]
+            for item in shown:
+                item["data"] = new
+
     def error(self, name: str, value: str, lines: list[str]) -> None:
         """Append an exception. A few thousand characters are kept for it whatever was printed before."""
         self._room()
@@ -438,8 +448,16 @@ def make_shell(outputs: CellOutputs) -> Any:
     from traitlets.config import Config
 
     class Publisher(DisplayPublisher):  # type: ignore[misc]
-        def publish(self, data: Any, metadata: Any = None, **_: Any) -> None:
-            outputs.rich("display_data", dict(data))
+        def publish(
+            self, data: Any, metadata: Any = None, *, transient: Any = None, update: bool = False, **_: Any
+        ) -> None:
+            identity = dict(transient or {}).get("display_id")
+            if update:
+                outputs.update(identity, dict(data))
+            else:
+                outputs.rich(
+                    "display_data", dict(data), **({"display_id": identity} if isinstance(identity, str) else {})
+                )
 
         def clear_output(self, wait: bool = False) -> None:
             if wait:

@@ -120,6 +120,34 @@ def test_a_figure_comes_out_as_png(kernel: Kernel) -> None:
     assert len(pictures) == 1 and not result.error
 
 
+def test_text_and_figures_come_in_their_order_and_each_figure_once(kernel: Kernel) -> None:
+    source = "import matplotlib.pyplot as plt\nprint('a')\nplt.plot([1, 2])\nplt.show()\nprint('b')\nplt.plot([2, 1]);"
+    kinds = [output.output_type for output in kernel.execute(source, 30).outputs]
+    assert kinds == ["stream", "display_data", "stream", "display_data"]
+    assert [output.output_type for output in kernel.execute("print('c')", 10).outputs] == ["stream"]
+
+
+def test_a_display_can_be_cleared_and_updated(kernel: Kernel) -> None:
+    clear = "from IPython.display import clear_output, display\nfor i in range(3):\n    clear_output(wait=True)\n    print(i)"
+    assert shown(kernel, clear) == "2"
+    assert shown(kernel, "handle = display('first', display_id=True)\nhandle.update('second');") == "'second'"
+
+
+def test_an_objects_own_representations_are_used(kernel: Kernel) -> None:
+    kernel.execute(
+        "class Rich:\n    def _repr_html_(self): return '<b>rich</b>'\n    def __repr__(self): return 'plain'", 10
+    )
+    [output] = kernel.execute("Rich()", 10, rich=True).outputs
+    assert output.data == {"text/plain": "plain", "text/html": "<b>rich</b>"}
+    assert shown(kernel, "Rich()") == "plain"
+
+
+def test_no_gpu_was_touched_before_the_fork(kernel: Kernel) -> None:
+    assert (
+        shown(kernel, "import torch\nprint(torch.cuda.is_initialized(), torch.cuda._is_in_bad_fork())") == "False False"
+    )
+
+
 def test_magics_and_shell_lines_work(kernel: Kernel) -> None:
     assert "per loop" in shown(kernel, "%timeit -n 2 -r 1 sum(range(3))")
     assert "from a program" in shown(kernel, "!echo from a program")

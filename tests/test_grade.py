@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from tests.conftest import ROOT
 from tests.test_build import NOTEBOOKS
 
 pytestmark = pytest.mark.skipif(not available()[0], reason=f"no sandbox: {available()[1]}")
+DEFAULT = Limits()
 WEEK2 = [notebook for notebook in NOTEBOOKS if notebook.assignment == "transformer-week2"]
 
 
@@ -126,6 +130,137 @@ def test_the_seed_and_the_references_answers_are_for_the_graders_eyes_alone(grad
     _, grading, _ = graded
     assert stat.S_IMODE((grading / "seed").stat().st_mode) == 0o600
     assert stat.S_IMODE((grading / "cache").stat().st_mode) == 0o700
+
+
+@pytest.mark.slow
+def test_the_score_is_the_same_with_and_without_the_notebooks_own_pictures(
+    graded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autograder import grade as grader
+
+    submitted, grading, _ = graded
+    pictures = 0
+    for notebook in WEEK2:
+        [recording] = (grading / "cache" / "recordings").glob(f"{notebook.assignment}--{notebook.name}--*.json")
+        course = grader._course(str(ROOT), notebook.key)
+        every = [replace(cell, role="plain") if cell.role == "picture" else cell for cell in course[1]]
+        pictures += sum(cell.role == "picture" for cell in course[1])
+        for student in ("perfect", "blank", "merge-heads--no-transpose", "combine-masks--or-instead-of-and"):
+            path = submitted / student / notebook.assignment / f"{notebook.name}.ipynb"
+            job = grader.Job(str(path), str(ROOT), notebook.key, 11, str(recording.with_suffix("")), Limits(), False)
+            without = grader.grade_one(job)
+            monkeypatch.setitem(grader._courses, (str(ROOT), notebook.key), (course[0], every, course[2]))
+            with_pictures = grader.grade_one(job)
+            monkeypatch.undo()
+            assert len(with_pictures.cells) > len(without.cells)
+            assert timeless(with_pictures.checks) == timeless(without.checks)
+    assert pictures > 5
+    grader._close_worker()
+
+
+@pytest.mark.slow
+def test_ordinary_kernels_give_the_same_results_as_forked_ones(graded, tmp_path: Path) -> None:
+    submitted, grading, _ = graded
+    students = ("calls-exit", "kernel-dies", "scaled-dot-product-attention--no-scaling")
+    for student in students:
+        shutil.copytree(submitted / student, tmp_path / "submitted" / student)
+    shutil.copytree(grading / "cache" / "recordings", tmp_path / "grading" / "cache" / "recordings")
+    report = grade(ROOT, tmp_path / "submitted", tmp_path / "grading", seed=11, unsafe=True, ordinary=True)
+    assert report.ran == len(students) + 1 and report.cpu_seconds > 0
+    before = [line for line in lines(grading) if line["student"] in students]
+    assert timeless(report.results) == timeless(before)
+
+
+def test_ordinary_kernels_ask_for_unsafe_since_no_sandbox_is_around_them(tmp_path: Path) -> None:
+    with pytest.raises(GradingError, match="--unsafe"):
+        grade(ROOT, tmp_path, tmp_path / "out", ordinary=True)
+
+
+def timeless(rows: list[dict]) -> list[dict]:
+    """Result lines without the clock: a loaded machine may need a second more."""
+    return [{**row, "seconds": 0} for row in rows]
+
+
+def test_a_result_is_kept_until_the_submission_its_checks_or_the_environment_change(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autograder import grade as grader
+    from autograder.build import read_all
+
+    def keys(seed: int = 1, limits: Limits = DEFAULT, ordinary: bool = False) -> dict[str, str]:
+        notebooks = read_all(course)
+        plan = grader._plan(
+            course, collect(tmp_path, notebooks), notebooks, seed, {notebooks[0].key: Path("r")}, limits, True, ordinary
+        )
+        return {item.submission.student: item.key for item in plan}
+
+    for student, text in (("ada", "{}"), ("bea", "{}"), ("eve", "[]")):
+        (tmp_path / student / "small-week0").mkdir(parents=True)
+        (tmp_path / student / "small-week0" / "doubling.ipynb").write_text(text)
+    before = keys()
+    assert before["ada"] == before["bea"] != before["eve"] and keys() == before
+    (tmp_path / "eve" / "small-week0" / "doubling.ipynb").write_text("[ ]")
+    assert keys()["eve"] != before["eve"] and keys()["ada"] == before["ada"]
+    changed = [keys(seed=2), keys(limits=Limits(cell=1.0)), keys(ordinary=True)]
+    source = course / "solutions" / "small-week0" / "doubling.py"
+    source.write_text(source.read_text().replace("case.normal(3, 4)", "case.normal(3, 5)"))
+    changed.append(keys())
+    (course / "papers" / "more.py").write_text("x = 1\n")
+    changed.append(keys())
+    monkeypatch.setattr(grader, "_environment_hash", lambda: "another torch")
+    changed.append(keys())
+    assert len({before["ada"], *(found["ada"] for found in changed)}) == 1 + len(changed)
+
+
+def test_the_references_answers_are_made_once_for_each_content_and_seed(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autograder import grade as grader
+    from autograder.build import read_all
+    from autograder.recording import Recording
+
+    made = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        made.append(command[5])
+        Recording("small-week0", "doubling", {}).save(Path(command[6]))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(grader.subprocess, "run", run)
+
+    def ask(seed: int) -> Path:
+        return grader._make_recordings(course, read_all(course), seed, tmp_path, 1)["small-week0/doubling"]
+
+    first = ask(1)
+    assert ask(1) == first and made == ["1"]
+    assert ask(2) != first and made == ["1", "2"]
+    source = course / "solutions" / "small-week0" / "doubling.py"
+    source.write_text(source.read_text().replace("return secret_name * x", "return x * secret_name"))
+    assert ask(1) != first and made == ["1", "2", "1"]
+
+
+def die_once(job: Grudge) -> int:
+    """Stands for grading: the first who comes to a certain job is killed, as by a system short of memory."""
+    if job.kills and not job.scene.exists():
+        job.scene.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job.number
+
+
+@dataclass(frozen=True)
+class Grudge:
+    notebook: str
+    number: int
+    kills: bool
+    scene: Path
+
+
+def test_a_local_process_that_is_killed_costs_nobody_a_grade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autograder import grade as grader
+
+    monkeypatch.setattr(grader, "grade_one", die_once)
+    todo = {f"{n:02}": Grudge("ab"[n % 2], n, n in (0, 5), tmp_path / f"scene-{n}") for n in range(12)}
+    assert dict(grader._graded_here(todo, 2)) == {key: job.number for key, job in todo.items()}
 
 
 def test_two_runs_draw_two_secret_seeds(tmp_path: Path) -> None:

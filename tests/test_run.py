@@ -1,0 +1,100 @@
+"""Solution notebooks executed: the longest first, and never twice on the same inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder import run as runner
+from autograder.run import NotebookRun, run
+from tests.conftest import SMALL
+
+
+class Inline:
+    """Stands for the pool: what is submitted runs at once, here."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+@pytest.fixture
+def executed(course: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The notebooks executed so far in a course of two; executing one only writes its file."""
+    done: list[str] = []
+    other = (
+        SMALL.replace("order: 1", "order: 2")
+        .replace("papers.small.doubling", "papers.small.other")
+        .replace("minutes: 5", "minutes: 9")
+    )
+    (course / "solutions" / "small-week0" / "other.py").write_text(other)
+    for name in ("doubling", "other"):
+        (course / "solutions" / "small-week0" / f"{name}.ipynb").write_text(name)
+
+    def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: int) -> NotebookRun:
+        done.append(key.partition("/")[2])
+        path = out / f"{key}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{key} {parameters}")
+        seconds = {"doubling": 30.0, "other": 10.0}[done[-1]]
+        return NotebookRun(key, seconds, 2, 2, str(path), None if parameters.get("SEED") != 666 else "cell 1: fails")
+
+    monkeypatch.setattr(runner, "run_one", run_one)
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Inline)
+    return done
+
+
+def test_the_longest_is_begun_first(course: Path, executed: list[str], tmp_path: Path) -> None:
+    run(course, out=tmp_path / "out")
+    assert executed == ["other", "doubling"]  # by the minutes that their authors say
+    run(course, out=tmp_path / "out")
+    assert executed[2:] == ["doubling", "other"]  # by the time that each took
+    assert json.loads((tmp_path / "out" / "times.json").read_text()) == {
+        "small-week0/doubling": 30.0,
+        "small-week0/other": 10.0,
+    }
+
+
+def test_a_notebook_is_executed_again_only_when_its_inputs_changed(
+    course: Path, executed: list[str], tmp_path: Path
+) -> None:
+    def again(**parameters: Any) -> list[str]:
+        before = len(executed)
+        runs = run(course, (), parameters, out=tmp_path / "out", cache=tmp_path / "cache")
+        assert [item.kept for item in runs] == [
+            item.notebook.partition("/")[2] not in executed[before:] for item in runs
+        ]
+        assert all(item.seconds > 1 and Path(item.path).exists() for item in runs)
+        return sorted(executed[before:])
+
+    assert again() == ["doubling", "other"]
+    assert again() == []
+    (course / "solutions" / "small-week0" / "other.ipynb").write_text("changed")
+    assert again() == ["other"]
+    (course / "papers" / "more.py").write_text("x = 1\n")
+    assert again() == ["doubling", "other"]
+    (tmp_path / "out" / "small-week0" / "doubling.ipynb").write_text("somebody's notes")
+    assert again() == ["doubling"]
+    assert again(PROFILE="full") == ["doubling", "other"]
+    assert again(SEED=666) == again(SEED=666) == ["doubling", "other"], "what failed is tried again"
+
+
+def test_without_the_cache_everything_is_executed(course: Path, executed: list[str], tmp_path: Path) -> None:
+    for _ in range(2):
+        assert not any(item.kept for item in run(course, out=tmp_path / "out"))
+    assert len(executed) == 4 and not (tmp_path / "cache").exists()
