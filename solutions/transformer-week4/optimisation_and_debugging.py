@@ -798,6 +798,9 @@ for name, loss, gradients, peak, seconds in rows:
 # %% [markdown]
 # **What to see.** The gradients agree up to the rounding of another order of summation, also where the last piece is smaller. What has to be kept falls with the size of the largest piece. It is not free: small pieces use the hardware less well, so the time goes up.
 
+# %%
+torch.optim.SGD([nn.Parameter(torch.zeros(1))])  # the first optimiser of a process takes PyTorch a second to make: here, and not in a check
+
 # %% [markdown]
 # ## Exercise 4 · `amp_step`
 #
@@ -1539,14 +1542,14 @@ def _(case):
         for key in wanted:
             case.record(f"{name}: the {key}", state(others[key]), about=key)
 
-    def interrupt(name, steps, more, numpys=False, pythons=False, **options):
+    def interrupt(name, steps, more, dropout=0.4, numpys=False, pythons=False, **options):
         inputs, targets = case.normal(7, 3), case.normal(7, 2)
-        whole = fresh_parts(case, inputs, targets, dropout=0.4, **options)
+        whole = fresh_parts(case, inputs, targets, dropout, **options)
         start = copy.deepcopy(whole["model"].state_dict())
         noise = numpys or pythons
 
         def parts_at_the_start():
-            parts = fresh_parts(case, inputs, targets, dropout=0.4, **options)
+            parts = fresh_parts(case, inputs, targets, dropout, **options)
             parts["model"].load_state_dict(start)
             return parts
 
@@ -1557,13 +1560,13 @@ def _(case):
         go_on(half, steps, noise)
         with tempfile.TemporaryDirectory() as folder:
             save_checkpoint(Path(folder) / "last.pt", steps, **half)
-            there, elsewhere = torch.get_rng_state(), seeded(2)
-            torch.set_rng_state(elsewhere)  # as in another process
+            there, elsewhere = torch.get_rng_state(), seeded(77)
             if numpys:
-                np.random.seed(2)
+                np.random.seed(77)
             if pythons:
-                random.seed(2)
-            resumed = fresh_parts(case, inputs, targets, dropout=0.4, **options)
+                random.seed(77)
+            resumed = fresh_parts(case, inputs, targets, dropout, **options)
+            torch.set_rng_state(elsewhere)  # as in another process
             load_checkpoint(Path(folder) / "last.pt", **resumed)
         loaded = torch.get_rng_state()
         places = {"where it was": there, "as it was before loading": elsewhere, "as at the beginning of the run": seeded(1), "seeded by the step": seeded(steps)}
@@ -1578,8 +1581,8 @@ def _(case):
     reload("the model alone", 40, wanted=("model",))
     interrupt("with dropout, after 2 of 5 steps", 2, 3)
     with case.part("numpy's and Python's generators", points=1):
-        interrupt("numpy draws, too", 2, 3, numpys=True)
-        interrupt("Python draws, too", 2, 2, pythons=True)
+        interrupt("numpy draws", 2, 3, dropout=0.0, numpys=True)
+        interrupt("Python draws", 2, 2, dropout=0.0, pythons=True)
     ### BEGIN HIDDEN TESTS
     reload("SGD, path as text, step 0", 0, as_text=True, adam=False)
     reload("all but the optimiser", 123_456, wanted=("scheduler", "data", "model"))
@@ -2226,21 +2229,20 @@ def diagnose(run: Any) -> str:
     other = reading.clone()
     other[:, -1] = reading[:, 1]  # another word at the last position
     with torch.no_grad():
-        change = (run.model(src, reading) - run.model(src, other))[:, :-1].abs().max()
-    if change > 1e-4:
+        before, after = run.model(src, reading)[:, :-1], run.model(src, other)[:, :-1]
+    if not torch.allclose(before, after, atol=1e-4):
         return "sees the future"
-
-    def gradients() -> list[Tensor]:
-        run.update(src, target)
-        return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in run.model.parameters()]
 
     for group in run.optimizer.param_groups:
         group["lr"] = 0.0  # nothing moves: the same batch has the same gradient
-    first, second = gradients(), gradients()
-    for _, module in run.model.named_children():
-        if all(p.grad is None or not p.grad.any() for p in module.parameters()) and list(module.parameters()):
+    norms = []
+    for _ in range(2):
+        run.update(src, target)
+        norms.append(clip_gradients(run.model.parameters(), math.inf))  # clips nothing, and says the norm
+    for part in run.model.children():
+        parameters = list(part.parameters())
+        if parameters and all(p.grad is None or not p.grad.any() for p in parameters):
             return "graph cut"
-    norms = [torch.stack([g.norm() for g in each]).norm() for each in (first, second)]
     return "gradients pile up" if norms[1] > 1.5 * norms[0] else "healthy"
     ### END SOLUTION
 
@@ -2276,7 +2278,7 @@ def _(case):
     ### BEGIN HIDDEN TESTS
     for number, index in enumerate(case.permutation(5).tolist(), start=9):
         examine(f"run {number}", bugs[index], B=5, length=4, pre_norm=True)
-    for number, index in enumerate(case.permutation(5).tolist(), start=14):
+    for number, index in enumerate(case.permutation(5)[:3].tolist(), start=14):
         examine(f"run {number}", bugs[index], count=2, B=2, length=6, empty=0, N=2)
     ### END HIDDEN TESTS
 
@@ -2298,13 +2300,13 @@ misconceptions(
     mistake("NaN not looked for", ("    for src, target in run.batches:  # one bad batch is enough, and it need not be the first\n        if first_non_finite(run.model, src, target[:, :-1]) is not None:\n            return \"not finite\"\n", ""),
             ("    src, target = run.batches[0]", "    def bad(src, target):\n        return first_non_finite(run.model, src, target[:, :-1]) is not None\n\n    src, target = run.batches[0]\n    if any(bad(*batch) for batch in run.batches):\n        return \"healthy\""),
             says="A run that is not finite is called healthy: look at every batch with first_non_finite."),  # fmt: skip
-    mistake("the last position counts", ("[:, :-1].abs().max()", ".abs().max()"),
+    mistake("the last position counts", ("run.model(src, reading)[:, :-1], run.model(src, other)[:, :-1]", "run.model(src, reading), run.model(src, other)"),
             says="Healthy runs are said to see the future. The position that reads the changed token has to change, and so do those after it: change the last token, and compare only what stands before it."),  # fmt: skip
     mistake("the future not looked for", ("        return \"sees the future\"", "        return \"healthy\""),
             says="A run whose decoder sees the future is called healthy. It learns suspiciously well: change a later token and see what happens to earlier logits."),  # fmt: skip
     mistake("missing gradients not looked for", ("            return \"graph cut\"", "            return \"healthy\""),
             says="A run whose graph is cut is called healthy. It cannot overfit one batch. What lies behind the cut still has gradients: ask each part of the model by itself."),  # fmt: skip
-    mistake("a zero counts as a cut", ("        if all(p.grad is None or not p.grad.any() for p in module.parameters()) and list(module.parameters()):", "        if any(p.grad is not None and not p.grad.all() for p in module.parameters()):"),
+    mistake("a zero counts as a cut", ("        if parameters and all(p.grad is None or not p.grad.any() for p in parameters):", "        if any(p.grad is not None and not p.grad.all() for p in parameters):"),
             says="Single zeros in a gradient count as a cut graph. Words that do not occur and units that ReLU has switched off have gradient 0 in every healthy run; ask whether a whole part has none."),  # fmt: skip
     mistake("piling up not looked for", (HEALTHY, "    return \"healthy\""),
             says="A run whose gradients pile up is called healthy. Watch the gradient norm at a learning rate of 0: on the same batch it has to stay the same."),  # fmt: skip
@@ -2319,7 +2321,32 @@ misconceptions(
     mistake("two findings in other words", ("return \"not finite\"", "return \"nan\""),
             says="A run that is not finite is called by another name; the five findings are written as in the table."),  # fmt: skip
 )
-equivalents("diagnose", {})
+equivalents(
+    "diagnose",
+    {
+        'option dropped: `if not torch.allclose(before, after, atol=1e-4)` → `if not torch.allclose(before, after)`': "without a leak the two are equal to the last bit on a CPU",
+        'constant: `if not torch.allclose(before, after, atol=1e-4)` → `if not torch.allclose(before, after, atol=0.001)`': "a leak changes far more",
+        'constant: `if not torch.allclose(before, after, atol=1e-4)` → `if not torch.allclose(before, after, atol=0.0)`': "without a leak the two are equal to the last bit on a CPU",
+        'arguments swapped: `run.update(src, target)` → `run.update(target, src)`': "any batch of numbers does, and both are",
+        'variable: `run.update(src, target)` → `run.update(target, target)`': "any batch of numbers does",
+        'variable: `run.update(src, target)` → `run.update(src, src)`': "any batch of numbers does",
+        'number: `for _ in range(2)` → `for _ in range(3)`': "the first two are compared",
+        'comparison: `return "gradients pile up" if norms[1] > 1.5 * norms[0] else "healthy"` → `return "gradients pile up" if norms[1] >= 1.5 * norms[0] else "healthy"`': "the ratio is 1 or 2",
+        'term dropped: `return "gradients pile up" if norms[1] > 1.5 * norms[0] else "healthy"` → `return "gradients pile up" if norms[1] > norms[0] else "healthy"`': "the ratio is 1 to the last bit, or 2",
+        'arithmetic: `return "gradients pile up" if norms[1] > 1.5 * norms[0] else "healthy"` → `return "gradients pile up" if norms[1] > 1.5 + norms[0] else "healthy"`': "these norms are larger than 1.5",
+        "variable: `if first_non_finite(run.model, src, target[:, :-1]) is not None` → `if first_non_finite(run.model, src, src[:, :-1]) is not None`": "an empty source spoils the encoder, whatever the decoder reads",
+        "index: `if first_non_finite(run.model, src, target[:, :-1]) is not None` → `if first_non_finite(run.model, src, target) is not None`": "an empty source spoils the encoder, whatever the decoder reads",
+        "sign: `if first_non_finite(run.model, src, target[:, :-1]) is not None` → `if first_non_finite(run.model, src, target[:, :1]) is not None`": "an empty source spoils the encoder, whatever the decoder reads",
+        "number: `if first_non_finite(run.model, src, target[:, :-1]) is not None` → `if first_non_finite(run.model, src, target[:, :-2]) is not None`": "an empty source spoils the encoder, whatever the decoder reads",
+        "line missing: `src, target = run.batches[0]` → `pass`": "the last batch of the loop does as well",
+        "number: `src, target = run.batches[0]` → `src, target = run.batches[1]`": "any batch does",
+        "index: `reading = target[:, :-1]` → `reading = target`": "a decoder without a leak has none in longer inputs either",
+        "number: `reading = target[:, :-1]` → `reading = target[:, :-2]`": "nor in shorter ones",
+        "number: `other[:, -1] = reading[:, 1]` → `other[:, -1] = reading[:, 2]`": "any other token at the last position does",
+        "number: `other[:, -1] = reading[:, 1]` → `other[:, -1] = reading[:, 0]`": "any other token at the last position does",
+        "call swapped: `with torch.no_grad()` → `with torch.enable_grad()`": "a graph changes no value",
+    },
+)
 
 
 # %% tags=["alternative"]
