@@ -1473,7 +1473,7 @@ generator_step(run.generator, run.discriminator, run.opt_g, build_criterion(), n
 print("after G's step      ", mean_logits())
 
 # %% [markdown]
-# **What to see.** D's step pushes the two mean logits apart; G's step brings the generated one back up and leaves the real one where it was, since nothing that real images pass through has changed.
+# **What to see.** After D's step the two mean logits lie farther apart; G's step brings the generated one back up and leaves the real one where it was, since nothing that real images pass through has changed.
 
 # %% [markdown] written="who_learns_what" points=3
 # ## Question 1 · who learns what from where
