@@ -43,9 +43,10 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 
-from papers.datasets import drawn_glyphs, real_images
+from papers.datasets import data_folder, drawn_glyphs, real_images
 from papers.dcgan.losses import saturating_generator_loss
 from papers.dcgan.models import Discriminator, Generator, build_criterion, build_optimizers, init_weights
+from papers.dcgan.training import discriminator_step, generator_step
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#9A9A9A"  # told apart by colour-blind readers too
 
@@ -1105,6 +1106,424 @@ def collapse_alarm(diversities, reference, share=0.5, patience=3, warmup=0):
         if begin >= warmup and bool((values[begin : i + 1] < share * reference).all()):
             return i
     return None
+
+
+# %% [markdown]
+# ## Images, a ruler for them, and what the ruler says about images that are no riddle
+#
+# Quick profile: drawn glyphs, 16 × 16 pixels, one channel, six kinds, dark on bright or bright on dark. Full profile: CIFAR-10, 64 × 64 in colour. Half of the images are for training GANs, the other half is held out, as the crowd that everything is compared with.
+
+# %% tags=["picture"]
+device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if DEVICE == "auto" else DEVICE)
+if PROFILE == "quick":
+    torch.set_num_threads(1)  # networks so small are faster on one core
+
+if PROFILE == "quick":
+    side, channels, nz, width, lr, batch_size, updates, counted = 16, 1, 32, 8, 2e-3, 32, 350, 1000
+    kinds = ["star", "heart", "disc", "triangle", "square", "crescent"]
+
+    def images_of(seed):  # where ink is, by how much a pixel differs from the corner: colours go, dark or bright stays
+        pixels, labels = drawn_glyphs(2000, seed=seed, size=side, classes=kinds, pose=0.3)
+        difference = torch.from_numpy(pixels).float().mean(dim=3)[:, None]
+        difference = difference - difference[..., :1, :1]
+        ink = difference.abs() / difference.abs().amax(dim=(2, 3), keepdim=True)
+        return (2 * ink - 1) * difference.sum(dim=(2, 3), keepdim=True).sign(), torch.from_numpy(labels)
+
+    real, labels = images_of(SEED)
+    held_out, held_labels = images_of(SEED + 1)
+else:
+    side, channels, nz, width, lr, batch_size, updates, counted = 64, 3, 100, 64, 2e-4, 64, 6000, 5000
+    folder = data_folder(DATA_DIR)
+    photographs = real_images("cifar10", folder or "data/cifar10", download=folder is None)
+    kinds = photographs.classes
+    pixels, labels = torch.from_numpy(photographs.data).permute(0, 3, 1, 2), torch.tensor(photographs.targets)
+    (real, held_out), (labels, held_labels) = pixels.split(25000), labels.split(25000)
+updates = STEPS or updates
+
+
+def shown(images):  # what networks get: `side` pixels a side, in [−1, 1], on the device
+    if images.dtype == torch.uint8:
+        images = F.interpolate(images.to(device).float(), size=side, mode="bilinear", antialias=True) / 127.5 - 1
+    return images.to(device)
+
+
+def sheet(axis, images, columns=8, title=""):
+    rows = [torch.cat(list(F.pad(row, (1, 1, 1, 1), value=1.0)), dim=2) for row in images.detach().cpu().split(columns)]
+    picture = torch.cat(rows, dim=1).permute(1, 2, 0).clamp(-1, 1) / 2 + 0.5
+    axis.imshow(picture.squeeze(-1), cmap="gray", vmin=0, vmax=1)
+    axis.set_title(title, fontsize=9)
+    axis.set_axis_off()
+
+
+figure, axis = plt.subplots(figsize=(8, 2.1), layout="constrained")
+sheet(axis, shown(real[:48]), columns=16, title=f"real images, {side} × {side}")
+plt.show()
+
+# %% [markdown]
+# The feature network is an ordinary classifier: a few strided convolutions, a layer of features, logits. It is trained on the kinds of the real images, and then the last layer is taken off.
+
+# %% tags=["picture"]
+torch.manual_seed(SEED)
+epochs, hidden = (3, 32) if PROFILE == "quick" else (1 if STEPS else 8, 64)
+trunk = nn.Sequential(
+    nn.Conv2d(channels, hidden // 2, 3, stride=2, padding=1), nn.ReLU(),
+    nn.Conv2d(hidden // 2, hidden, 3, stride=2, padding=1), nn.ReLU(),
+    nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+    nn.Linear(16 * hidden, hidden), nn.ReLU(),
+).to(device)  # fmt: skip
+head = nn.Linear(hidden, len(kinds)).to(device)
+optimizer = torch.optim.Adam([*trunk.parameters(), *head.parameters()], lr=2e-3)
+for epoch in range(epochs):
+    for chosen in torch.randperm(len(real)).split(64):
+        loss = F.cross_entropy(head(trunk(shown(real[chosen]))), labels[chosen].to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def kind_of(images):
+    with torch.no_grad():
+        return head(trunk(images)).argmax(dim=1).cpu()
+
+
+accuracy = (kind_of(shown(held_out[:counted])) == held_labels[:counted]).float().mean().item()
+print(f"the feature network names {100 * accuracy:.1f} % of {counted} held-out images rightly; {hidden} features")
+rulers = {"own network": trunk}
+weights = (data_folder(DATA_DIR) or Path()) / "squeezenet1_0.npz"
+if PROFILE == "full" and weights.is_file():
+    rulers["SqueezeNet, ImageNet"] = squeezenet_features(weights, device)
+yardstick = shown(held_out[:counted])  # the crowd that every other is compared with
+variety = diversity(yardstick[:128].cpu())
+
+# %% [markdown]
+# Before a ruler measures anything unknown, it measures what is known. Real images against other real images should be close; blurred ones further off; noise very far. And how many images are counted changes the score of *the same* crowd.
+
+# %% tags=["picture"]
+fresh = shown(real[:counted])
+crowds = {
+    "real, another half": fresh,
+    "real, blurred": F.avg_pool2d(F.pad(fresh, (1, 1, 1, 1), mode="replicate"), 3, stride=1),
+    "real, half of the kinds": shown(real[labels < len(kinds) // 2][:counted]),
+    "one real image, again and again": fresh[:1].expand(counted, -1, -1, -1),
+    "noise": torch.rand(fresh.shape, generator=torch.Generator().manual_seed(SEED)).to(device) * 2 - 1,
+}
+print(f"{'compared with held-out real images':34}" + "".join(f"{name:>22}" for name in rulers) + f"{'diversity':>11}")
+for name, crowd in crowds.items():
+    scores = [feature_distance(ruler, crowd, yardstick) for ruler in rulers.values()]
+    print(f"{name:34}" + "".join(f"{score:22.1f}" for score in scores) + f"{diversity(crowd[:128].cpu()):11.2f}")
+print(f"{'held-out real images themselves':34}" + "".join(f"{0:22.1f}" for _ in rulers) + f"{variety:11.2f}")
+
+counts = [n for n in (50, 100, 200, 500, 1000, 2000, 5000) if n <= counted]
+figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
+for (name, ruler), colour, marker in zip(rulers.items(), (BLUE, ORANGE), "os"):
+    axis.plot(counts, [feature_distance(ruler, fresh[:n], yardstick[:n]) for n in counts], marker + "-", color=colour, label=name)
+axis.set(xscale="log", xlabel="images in each of the two crowds", ylabel="squared Fréchet distance", ylim=(0, None), title="Real against real")
+axis.set_xticks(counts, [f"{n:,}" for n in counts])
+axis.minorticks_off()
+axis.legend(frameon=False)
+axis.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# **What to see.** The score orders the crowds as an eye would: real, blurred, noise. Half of the kinds missing costs a good deal, although every single image is real, and one real image, again and again, costs more still, although it is *perfect*. Diversity alone is fooled the other way: noise is far from collapsed.
+# The curve: two crowds of real images have nothing to tell them apart, and yet the score is not 0, and the larger the fewer are counted. So a score without its number of images says nothing, and neither does one without its feature network.
+
+# %% [markdown]
+# ## A run that works, and six ways to spoil it
+#
+# In the quick profile the networks are week 3's with their two outer layers left out, so that images have 16 × 16 pixels, and an eighth as wide. Each run below changes *one* thing.
+#
+# | | the paper says | this code does | why |
+# | --- | --- | --- | --- |
+# | learning rate | 0.0002 (section 4) | 0.002 in the quick profile, the paper's in the full | networks an eighth as wide, with a few hundred updates to go; for the paper's it would be too high |
+# | length | several passes over the data | a few hundred updates (quick), a few thousand (full) | enough to tell the runs apart |
+# | model selection | – | none: what counts is the last measurement | picking the best point by the score that is reported flatters |
+
+# %% tags=["picture"]
+def networks(batch_norm=True):
+    """Week 3's two networks, for images of 64, 32 or 16 pixels: the smaller, the fewer of the outer layers."""
+    generator, discriminator = list(Generator(nz, width, channels).layers), list(Discriminator(channels, width).layers)
+    left_out = {64: 0, 32: 1, 16: 2}[side]
+    if left_out:
+        generator, discriminator = generator[: -2 - 3 * left_out], discriminator[: -1 - 3 * left_out]
+        outer = width * 2**left_out
+        deepest = [layer for layer in discriminator if isinstance(layer, nn.Conv2d)][-1].out_channels
+        generator += [nn.ConvTranspose2d(outer, channels, 4, stride=2, padding=1, bias=False), nn.Tanh()]
+        discriminator += [nn.Conv2d(deepest, 1, 4, bias=False)]
+    discriminator.append(nn.Flatten(0))  # logits (B,)
+    return [
+        nn.Sequential(*[layer for layer in layers if batch_norm or not isinstance(layer, nn.BatchNorm2d)]).apply(init_weights).to(device)
+        for layers in (generator, discriminator)
+    ]
+
+
+class Run:
+    """One GAN, what was changed in it, and what was measured on the way."""
+
+    def __init__(self, lr_g=lr, lr_d=lr, criterion_g=None, batch_norm=True):
+        torch.manual_seed(SEED)
+        self.generator, self.discriminator = networks(batch_norm)
+        self.opt_g, self.opt_d = build_optimizers(self.generator, self.discriminator)
+        self.criterion = build_criterion()
+        self.criterion_g = criterion_g or self.criterion
+        self.set_rates(lr_g, lr_d)
+        self.chance = torch.Generator().manual_seed(SEED)
+        self.fixed = self.noise(128)  # the same each time we look
+        self.steps, self.loss_d, self.loss_g = 0, [], []
+        self.measured = {"step": [], "diversity": []}
+
+    def set_rates(self, lr_g, lr_d):
+        for optimizer, rate in ((self.opt_g, lr_g), (self.opt_d, lr_d)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def noise(self, count):
+        return torch.randn(count, nz, 1, 1, generator=self.chance).to(device)
+
+    def draw(self, noise):
+        with torch.no_grad():
+            return torch.cat([self.generator(z) for z in noise.split(128)])
+
+    def measure(self):
+        images = self.draw(self.fixed)
+        self.measured["step"].append(self.steps)
+        self.measured["diversity"].append(diversity(images.cpu()))
+
+    def go(self, updates):
+        for _ in range(updates):
+            if self.steps % max(1, updates // 14) == 0:
+                self.measure()
+            batch = shown(real[torch.randint(len(real), (batch_size,), generator=self.chance)])
+            loss_d = discriminator_step(self.generator, self.discriminator, self.opt_d, self.criterion, batch, self.noise(batch_size))
+            loss_g = generator_step(self.generator, self.discriminator, self.opt_g, self.criterion_g, self.noise(batch_size))
+            self.loss_d.append(float(loss_d)), self.loss_g.append(float(loss_g))
+            self.steps += 1
+        self.measure()
+        return self
+
+
+def score_of(run, ruler="own network"):
+    return feature_distance(rulers[ruler], run.draw(run.noise(counted)), yardstick)
+
+
+began = time.perf_counter()
+works = Run().go(updates)
+print(f"{updates} updates in {time.perf_counter() - began:.0f} s. Score {score_of(works):.1f}; diversity {works.measured['diversity'][-1]:.2f}, of real images {variety:.2f}")
+figure, axis = plt.subplots(figsize=(8, 2.1), layout="constrained")
+sheet(axis, works.draw(works.fixed[:48]), columns=16, title=f"generated, after {updates} updates")
+plt.show()
+
+# %% [markdown]
+# **What to see.** Not beautiful, and better judged by the numbers than by taste: shapes of several kinds, dark and bright. The diversity is close to the real images', the score far below that of noise, and far above that of real images: there is room left.
+
+# %% [markdown]
+# ### A walk, and a calculation
+#
+# Exercises 1 and 2 with this generator. For the calculation the feature network picks exemplars: images of one kind, dark on bright, minus images of the same kind, bright on dark, plus another kind, bright on dark. If directions mean anything, that is the other kind, dark on bright.
+
+# %% tags=["picture"]
+works.generator.eval()  # batch-norm with running statistics: an image no longer depends on its neighbours in the batch
+ends = works.noise(4)
+figure, axes = plt.subplots(2, 1, figsize=(8, 2.9), layout="constrained")
+for axis, mode in zip(axes, ("linear", "spherical")):
+    paths = torch.cat([interpolate(ends[i], ends[i + 1], 16, mode=mode) for i in (0, 2)])
+    sheet(axis, works.draw(paths), columns=16, title=f"{mode}: two walks of 16 points")
+plt.show()
+
+candidates = works.noise(2000)
+images = works.draw(candidates)
+kind = kind_of(images)
+border = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], dim=-1).mean(dim=(1, 2)).cpu()
+dark, bright = border > 0.5, border < -0.5  # a dark thing has a bright border
+if PROFILE == "full":
+    dark, bright = border > border.quantile(0.7), border < border.quantile(0.3)
+pairs = (dark[:, None] & F.one_hot(kind, len(kinds)).bool()).sum(0).minimum((bright[:, None] & F.one_hot(kind, len(kinds)).bool()).sum(0))
+one, other = pairs.topk(2).indices.tolist()  # the two kinds with most exemplars of both sorts
+exemplars = [candidates[(kind == k) & sort] for k, sort in ((one, dark), (one, bright), (other, bright))]
+z = latent_arithmetic(*exemplars)
+varied = z + 0.25 * (2 * torch.rand(8, *z.shape, generator=works.chance).to(device) - 1)  # the paper's ±0.25
+result = works.draw(torch.cat([z[None], varied]))
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.3), layout="constrained")
+names = [f"{kinds[one]}, bright around", f"− {kinds[one]}, dark around", f"+ {kinds[other]}, dark around"]
+for axis, zs, name in zip(axes, exemplars, names):
+    sheet(axis, works.draw(zs[:9]), columns=3, title=f"{name} ({len(zs)})")
+sheet(axes[3], result, columns=3, title="= the result, and 8 near it")
+plt.show()
+found = kind_of(result)
+edge = torch.cat([result[..., 0, :], result[..., -1, :]], dim=-1).mean(dim=(1, 2)).cpu()
+print(f"of 9 results the feature network calls {int((found == other).sum())} {kinds[other]}; {int((edge > 0).sum())} have a bright border")
+works.generator.train()
+
+# %% [markdown]
+# **What to see.** Along a walk one thing turns into another without a jump, and what is in between is mostly a blend that is neither: the sign that the generator has learned a space and not a list. Between linear and spherical hardly anything differs to the eye when noise has only so many numbers and the generator is small.
+# The calculation: read the two counts printed. In the quick profile the border obeys: dark or bright is a direction in the space of noise. The kind does not: what was to become another kind stayed the first, so the two do not simply add up in so small a generator.
+# The paper shows calculations that worked; counting those that did not is the part that is easily left out.
+
+# %% [markdown]
+# ### Collapse: provoked, measured, repaired
+#
+# A generator's best answer to a discriminator that stands still is to draw one and the same image (week 0 showed it on a ring). So here is a discriminator that nearly does: its learning rate is a fortieth of the generator's. After as many updates as above, **nothing is changed but that learning rate**, back to its proper value, and the
+# same two networks go on.
+
+# %% tags=["picture"]
+collapse = Run(lr_d=lr / 40).go(updates)
+after_collapse = (score_of(collapse), collapse.draw(collapse.fixed[:48]))
+collapse.set_rates(lr, lr)
+collapse.go(updates)
+after_repair = (score_of(collapse), collapse.draw(collapse.fixed[:48]))
+
+figure, axes = plt.subplot_mosaic("CC;AB", figsize=(9, 5), layout="constrained", height_ratios=(1.15, 1))
+for run, colour, label in ((works, BLUE, "as it should be"), (collapse, ORANGE, "slow discriminator, then repaired")):
+    axes["C"].plot(run.measured["step"], run.measured["diversity"], "o-", color=colour, label=label, markersize=4)
+axes["C"].axhline(variety, color=GREY, linestyle="--", label="real images")
+axes["C"].axhline(variety / 2, color=GREY, linestyle=":", label="the alarm's bar")
+axes["C"].axvline(updates, color=GREEN, label="discriminator's learning rate × 40")
+axes["C"].set(xlabel="updates", ylabel="diversity", ylim=(0, None), title="Mean distance between two generated images")
+axes["C"].legend(frameon=False, fontsize=8, loc="center right")
+axes["C"].spines[["top", "right"]].set_visible(False)
+sheet(axes["A"], after_collapse[1], columns=12, title=f"collapsed: score {after_collapse[0]:.0f}")
+sheet(axes["B"], after_repair[1], columns=12, title=f"repaired: score {after_repair[0]:.0f}")
+plt.show()
+
+warmup = len(works.measured["step"]) // 2
+half = collapse.measured["diversity"][: len(works.measured["step"])]
+for name, measurements in (("as it should be", works.measured["diversity"]), ("slow discriminator", half)):
+    index = collapse_alarm(measurements, variety, warmup=warmup)
+    print(f"{name:20} " + ("no alarm" if index is None else f"alarm after {works.measured['step'][index]} updates"))
+print(f"diversity of the slow run: {half[-1]:.2f} before the repair, {collapse.measured['diversity'][-1]:.2f} after it; real images {variety:.2f}")
+
+# %% [markdown]
+# **What to see.** With the slow discriminator all images are alike, whatever the noise, and they are not even good: the whole crowd runs after a judge that hardly moves. The alarm rings, soon after its warm-up. With the learning rate put back, the same networks recover within the same number of updates. Collapse is no scar, it is
+# a balance between the two players that was lost.
+
+# %% [markdown]
+# ### Four failures, side by side
+#
+# One run each; everything else is as in the run that works.
+#
+# - **saturating loss**: the generator minimises $\log(1 - D(G(z)))$, the original game's loss, whose slope vanishes when $D$ is sure;
+# - **too strong a discriminator**: it learns ten times as fast as the generator, whose learning rate is a tenth;
+# - **no batch-norm**, in neither network;
+# - **learning rate too high**, fifty times as high, for both.
+
+# %% tags=["picture"]
+def saturating(logits, ones):  # in the place of the criterion; the labels are not needed
+    return saturating_generator_loss(logits)
+
+
+runs = {
+    "as it should be": works,
+    "saturating loss": Run(criterion_g=saturating).go(updates),
+    "too strong a discriminator": Run(lr_g=lr / 10).go(updates),
+    "no batch-norm": Run(batch_norm=False).go(updates),
+    "learning rate × 50": Run(lr_g=50 * lr, lr_d=50 * lr).go(updates),
+}
+
+# %% tags=["picture"]
+figure, axes = plt.subplots(len(runs), 3, figsize=(10, 1.75 * len(runs)), layout="constrained", width_ratios=(1.5, 1, 1), sharex="col")
+for (picture, losses, spread), (name, run) in zip(axes, runs.items()):
+    sheet(picture, run.draw(run.fixed[:36]), columns=12, title=f"{name}: score {score_of(run):.0f}")
+    losses.plot(run.loss_d, color=BLUE, linewidth=0.8, label="discriminator")
+    losses.plot(run.loss_g, color=ORANGE, linewidth=0.8, label="generator")
+    losses.set_yscale("symlog", linthresh=1)
+    losses.set_ylabel("loss, nats", fontsize=8)
+    spread.plot(run.measured["step"], run.measured["diversity"], "o-", color=GREEN, markersize=3)
+    spread.axhline(variety, color=GREY, linestyle="--")
+    spread.set(ylim=(0, 1.4 * variety))
+    spread.set_ylabel("diversity", fontsize=8)
+    for axis in (losses, spread):
+        axis.spines[["top", "right"]].set_visible(False)
+axes[0, 1].legend(frameon=False, fontsize=7)
+axes[0, 1].set_title("losses (log scale beyond ±1)", fontsize=9)
+axes[0, 2].set_title("diversity (dashed: real images)", fontsize=9)
+for axis in axes[-1, 1:]:
+    axis.set_xlabel("updates")
+plt.show()
+
+print(f"{'run':28}" + "".join(f"{name:>22}" for name in rulers) + f"{'diversity':>11}{'kinds':>7}{'loss D':>9}{'loss G':>9}")
+for name, run in {**runs, "slow discriminator, repaired": collapse}.items():
+    share = torch.bincount(kind_of(run.draw(run.fixed)), minlength=len(kinds)) / len(run.fixed)
+    last = len(run.loss_d) // 10 + 1
+    figures = [score_of(run, ruler) for ruler in rulers]
+    print(
+        f"{name:28}" + "".join(f"{score:22.1f}" for score in figures)
+        + f"{run.measured['diversity'][-1]:11.2f}{int((share > 0.02).sum()):7d}{np.mean(run.loss_d[-last:]):9.2f}{np.mean(run.loss_g[-last:]):9.2f}"
+    )  # fmt: skip
+
+
+def slope(run, criterion):  # how long the generator's gradient is
+    logits = run.discriminator(run.generator(run.fixed))
+    gradients = torch.autograd.grad(criterion(logits, torch.ones_like(logits)), list(run.generator.parameters()))
+    return torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+
+
+print("\nlength of the generator's gradient, of the same two networks, for either loss")
+for name in ("as it should be", "too strong a discriminator"):
+    one, other = slope(runs[name], works.criterion), slope(runs[name], saturating)
+    print(f"{name:28} non-saturating {one:8.3f}   saturating {other:8.3f}   ratio {one / other:6.1f}")
+
+# %% [markdown]
+# **What to see.** Read each row from its losses to its picture.
+#
+# - *Saturating loss*: hardly any harm here, and that is worth knowing. The slope vanishes only where the discriminator is sure, and in a balanced run it never is. The last lines printed show where the danger lies: for the networks of the next row the saturating loss has a far shorter gradient than the other.
+# - *Too strong a discriminator*: its loss is near 0, the generator's is high and stays there, and the images hardly change. The non-saturating gradient is long, but it points to no better place, since everything the generator can reach is judged alike.
+# - *No batch-norm*: the losses look harmless, and nothing in them says that images are too much alike and come late. Diversity does.
+# - *Learning rate × 50*: one player wins early by accident and the other never comes back.
+#
+# Losses alone would have shown two of these. That is what the other columns are for.
+#
+# | symptom | look at | first remedy |
+# | --- | --- | --- |
+# | D's loss near 0, G's large or (saturating) near 0 | logits of real and generated | non-saturating loss; equal updates; a smaller learning rate for D |
+# | diversity far below the real images' | the picture; `collapse_alarm` | speed D up or slow G down; batch-norm |
+# | all looks right and the score stays high | blurred? kinds missing? | more updates, wider networks |
+# | losses jump or become NaN | gradient norms | a smaller learning rate; β₁ = 0.5 |
+
+# %% [markdown] written="what_the_score_cannot_say" points=3
+# ## Question 1 · what the score cannot say
+#
+# *3 points, graded by a person*
+#
+# (a) Two groups report a "FID" of 12 and of 19 on the same dataset. Name three things to ask before you believe that the first is better. (b) A generator has stored the training set and draws its images unchanged. What is its Fréchet distance to held-out images, and its diversity? Which experiment of the notebook would
+# still expose it? (c) The formula compares means and covariances only. Describe two crowds of features that are plainly different and have distance 0.
+#
+# ### BEGIN SOLUTION
+# (a) For instance: how many images were counted (the score falls with the number)? Which feature network, with which weights? How were images resized and saved (interpolation, JPEG)? Compared with which real images, training or held-out? Was the reported checkpoint picked by that same score? How much does it vary from seed to seed?
+#
+# (b) Both look perfect: the crowd *is* real images, so the distance is that of two halves of the real ones, and the diversity is theirs. Walking in the noise (exercise 1) exposes it: images jump from one stored picture to the next; so does a search for nearest neighbours in the training set.
+#
+# (c) Any two distributions with equal first and second moments. In one dimension: half of the features at −1 and half at +1, against a normal distribution with mean 0 and variance 1.
+#
+# **Rubric.** 1 point: three questions that can change the number (two: ½). 1 point: both numbers like real images' (½), and an experiment that shows jumps or copies (½). 1 point: an example with equal mean and covariance.
+# ### END SOLUTION
+
+# %% [markdown] written="a_run_to_diagnose" points=3
+# ## Question 2 · a run to diagnose
+#
+# *3 points, graded by a person*
+#
+# After 20,000 updates a run shows: discriminator's loss 0.01, generator's (non-saturating) 9, the diversity 90 % of the real images', and the score has not moved for 15,000 updates. (a) Is this a collapse? (b) What happened, and why does the generator not recover, although its loss is large? (c) Propose two changes, and say for each which measurement should move first
+# if you are right.
+#
+# ### BEGIN SOLUTION
+# (a) No: images differ nearly as much as real ones. (Noise does, too: they may be different and bad.)
+#
+# (b) The discriminator wins completely. The generator's gradient is not zero in size, −log D has slope near 1 in the logit, but the discriminator's logit is as good as constant around what the generator draws: no direction is better than another, so the steps lead nowhere. (With Adam, steps keep their size and wander.)
+#
+# (c) For instance: a smaller learning rate for D or fewer of its updates (first its loss rises from 0.01, then the score moves); a new start with the paper's settings and batch-norm (D's loss stays well above 0 from the first updates on); noise on the images D sees, or smoothed labels (the gap between logits of real and generated images shrinks first); a wider generator.
+#
+# **Rubric.** 1 point: no, with the diversity as the reason. 1 point: D is sure, and what G receives has no useful direction (“vanishing gradients” alone: ½). 1 point: two changes (½), each with a measurement that would move (½).
+# ### END SOLUTION
+
+# %% [markdown]
+# ## Summary
+#
+# - Noise space: a walk shows whether the generator learned a space; an arc keeps the length of noise; averages of exemplars can be added and subtracted.
+# - $\|\mu_1 - \mu_2\|^2 + \mathrm{tr}(\Sigma_1 + \Sigma_2 - 2(\Sigma_1\Sigma_2)^{1/2})$ on features, always with its network and its number of images. It is called FID with Inception features only.
+# - Diversity is cheap, knows nothing about quality, and is the first to see a collapse. Losses are the last.
+# - A collapse is a lost balance: with the discriminator's learning rate put right, the same networks recovered.
+#
+# **Next**: `representation_learning`: what the discriminator has learned on the side, and what it is good for. What you built here is in `papers.dcgan.evaluation`.
 
 # %% tags=["picture"]
 score()
