@@ -94,11 +94,11 @@ LOOKS = {"kept": ("#F2F2F2", "#444444", "-", 1.0), "changed": ("#F9CFAF", ORANGE
 
 VARIANTS = {  # title: (the stack that is kept, what is changed in it, what is dropped of it, what stands on top of it instead)
     "Transformer (2017)": ("both", {}, (), {}),
-    "BERT (2018)": ("encoder", {"inputs": "Words, 15 %\nto be guessed", "positions": "+ learned\npositions, segments", "feed-forward": "Feed Forward\n(GELU)"}, (),
+    "BERT (2018)": ("encoder", {"inputs": "Words, 15 %\nto be guessed", "positions": "+ segments,\nlearned positions", "feed-forward": "Feed Forward\n(GELU)"}, (),
                     {"linear": ("Linear", 9.6), "softmax": ("Softmax", 10.5), "outputs": ("Words that\nwere hidden", 11.7)}),
     "GPT (2018)": ("decoder", {"inputs": "Words", "positions": "+ learned\npositions", "feed-forward": "Feed Forward\n(GELU)", "outputs": "The next word"},
                    ("cross-attention", "norm 2"), {}),
-    "ViT (2020)": ("encoder", {"inputs": "Patches of\nan image", "embedding": "Linear + a\nclass token", "positions": "+ learned\npositions", "norm 1": "Norm before, Add", "norm 2": "Norm before, Add",
+    "ViT (2020)": ("encoder", {"inputs": "Patches of\nan image", "embedding": "Linear + a\nclass token", "positions": "+ learned\npositions", "norm 1": "Add (Norm\nbefore)", "norm 2": "Add (Norm\nbefore)",
                                "feed-forward": "Feed Forward\n(GELU)"}, (), {"norm": ("Norm", 8.5), "linear": ("Linear, class\ntoken only", 9.8), "softmax": ("Softmax", 10.8), "outputs": ("Class", 11.8)}),
 }  # fmt: skip
 
@@ -106,8 +106,8 @@ VARIANTS = {  # title: (the stack that is kept, what is changed in it, what is d
 def draw_box(axis, x, y, text, look):
     face, edge, style, width = LOOKS[look]
     tall = 0.72 if "\n" in text else 0.5
-    axis.add_patch(FancyBboxPatch((x - 1.32, y - tall / 2), 2.64, tall, boxstyle="round,pad=0.03,rounding_size=0.1", facecolor=face, edgecolor=edge, linestyle=style, linewidth=width, zorder=3))
-    axis.text(x, y, text, ha="center", va="center", fontsize=8.5, color="#AAAAAA" if look == "dropped" else "black", zorder=4, linespacing=1.05)
+    axis.add_patch(FancyBboxPatch((x - 1.42, y - tall / 2), 2.84, tall, boxstyle="round,pad=0.03,rounding_size=0.1", facecolor=face, edgecolor=edge, linestyle=style, linewidth=width, zorder=3))
+    axis.text(x, y, text, ha="center", va="center", fontsize=8, color="#AAAAAA" if look == "dropped" else "black", zorder=4, linespacing=1.05)
 
 
 def draw_stack(axis, x, side, stack, changed, dropped, alive):
@@ -120,7 +120,7 @@ def draw_stack(axis, x, side, stack, changed, dropped, alive):
     axis.plot([x, x], [stack[0][2], stack[-1][2]], color=colour[alive], linewidth=1.1, zorder=1)
     for (name, _, y), (norm, _, above) in zip(layers[::2], layers[1::2]):
         there = alive and name not in dropped
-        axis.plot([x, x + side * 1.65, x + side * 1.65, x + side * 1.35], [y - 0.62, y - 0.62, above, above], color=colour[there], linewidth=1.1, linestyle="-" if there else ":", zorder=1)
+        axis.plot([x, x + side * 1.65, x + side * 1.65, x + side * 1.45], [y - 0.62, y - 0.62, above, above], color=colour[there], linewidth=1.1, linestyle="-" if there else ":", zorder=1)
     for name, text, y in stack:
         look = "dropped" if not alive or name in dropped else "changed" if name in changed else "kept"
         draw_box(axis, x, y, changed.get(name, text) if alive else text, look)
@@ -720,8 +720,8 @@ device = torch.device("cuda" if DEVICE == "auto" and torch.cuda.is_available() e
 if PROFILE == "quick":
     torch.set_num_threads(1)  # matrices as small as ours are not worth sharing among cores
     training_text, test_text = write_sentences(20_000, SEED), write_sentences(1000, SEED + 1)
-    language = dict(d_model=64, h=4, N=2, d_ff=128, dropout=0.0)
-    text_steps, text_rate, text_batch, seen_at_least = 300, 4e-3, 48, 1
+    language = dict(d_model=48, h=4, N=2, d_ff=96, dropout=0.0)
+    text_steps, text_rate, text_batch, seen_at_least = 400, 4e-3, 64, 1
 else:
     captions = [re.findall(r"\w+|[^\w\s]", line.lower()) for part in ("train", "test_2016_flickr") for line in multi30k(part, DATA_DIR)[0]]
     training_text, test_text = captions[:-1000], captions[-1000:]
@@ -1017,29 +1017,36 @@ else:
 # %% [markdown]
 # ### One blank, two models
 #
-# A blank at the beginning of a sentence, "<mask> robots sleep": GPT has read nothing but `<bos>` there, and its best guess is what sentences begin with in general. BERT has read the rest. How often does each give the first word's kind (one or several) more than half of its
-# probability, on sentences that neither has seen?
+# A blank at the beginning of a sentence, "<mask> robots sleep": GPT has read nothing but `<bos>` there, and its best guess is what sentences begin with in general. BERT has read the rest. How often does each give words of the right number (one or several) more
+# probability than words of the wrong one, on 1,000 new sentences? And at the main verb, which the subject decides?
 
 # %% tags=["picture"]
-def odds_of_kind(logits, true_words):
-    """The probability of words of the same kind as the true one, for each row of logits (B, V)."""
-    kinds = [KIND_OF.get(word) for word in vocabulary.tokens]
-    p = torch.softmax(logits, dim=-1).cpu()
-    return torch.stack([row[torch.tensor([kind == KIND_OF[word] for kind in kinds])].sum() for row, word in zip(p, true_words)])
+OTHER_NUMBER = dict(zip("dDnNiItT", "DdNnIiTt"))  # one and several
+
+
+def right_number(logits, true_words):
+    """Share of the rows of logits (B, V) that give the true word's kinds, determiners or verbs, more probability in its own number than in the other."""
+    kinds = [KIND_OF.get(word, "?") for word in vocabulary.tokens]
+    right = 0
+    for row, word in zip(torch.softmax(logits, dim=-1).cpu(), true_words):
+        same = "tiTI" if KIND_OF[word] in "tiTI" else "dD"
+        same = [kind for kind in same if kind.isupper() == KIND_OF[word].isupper()]
+        p, q = (row[torch.tensor([kind in wanted for kind in kinds])].sum() for wanted in (same, [OTHER_NUMBER[kind] for kind in same]))
+        right += bool(p > q)
+    return right / len(true_words)
 
 
 if PROFILE == "quick":
-    verbs = [next(i for i, word in enumerate(words) if KIND_OF[word] in "tTiI" and "that" not in words) if "that" not in words else
-             [i for i, word in enumerate(words) if KIND_OF[word] in "tTiI"][1] for words in test_text]  # the main verb
+    main_verbs = [[i for i, word in enumerate(words) if KIND_OF[word] in "tiTI"]["that" in words] for words in test_text]  # the second one, if there is a relative clause
     scores = {}
-    for title, places in (("first word", [0] * len(test_text)), ("main verb", verbs)):
+    for title, places in (("first word", [0] * len(test_text)), ("main verb", main_verbs)):
         true, rows = [words[i] for words, i in zip(test_text, places)], torch.arange(len(test_text))
         at = torch.tensor(places) + 1  # behind <bos>
         hidden = test_tokens.clone()
         hidden[rows, at] = MASK_ID
         with torch.no_grad():
             seen_all, seen_before = bert(hidden.to(device))[rows, at], gpt(test_tokens.to(device))[rows, at - 1]
-        scores[title] = [float((odds_of_kind(logits, true) > 0.5).double().mean()) for logits in (seen_all, seen_before)]
+        scores[title] = [right_number(logits, true) for logits in (seen_all, seen_before)]
         print(f"{title:11} BERT {100 * scores[title][0]:5.1f} %   GPT {100 * scores[title][1]:5.1f} %")
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
@@ -1052,17 +1059,16 @@ if PROFILE == "quick":
         index = 0 if model_name == "BERT" else 1
         right.bar([x + shift for x in range(2)], [100 * values[index] for values in scores.values()], 0.36, color=colour, hatch=hatch, edgecolor="white", label=model_name)
     right.axhline(50, color=GREY, linestyle="--", label="by chance")
-    right.set(title="Right kind of word", ylabel="% of 1,000 sentences", ylim=(0, 105))
+    right.set(title="One or several: right number", ylabel="% of 1,000 sentences", ylim=(0, 105))
     right.set_xticks(range(2), scores)
-    right.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for axis in (left, right):
         axis.grid(alpha=0.3, axis="y")
         axis.spines[["top", "right"]].set_visible(False)
     plt.show()
 
 # %% [markdown]
-# **What to see.** At the first word GPT can only guess, and no training will help: what decides lies in the future, which its mask hides. The main verb both get right about equally often, where what decides lies in the past. (GPT has one more difficulty there: a verb is not the only thing that may follow. "These birds" may go on with
-# "that".) The losses are not comparable with each other: the two are asked different questions.
+# **What to see.** At the first word GPT can only guess, and no training will help: what decides lies in the future, which its mask hides. What decides the main verb, the subject, lies in the past of both. The losses are not comparable with each other: the two are asked different questions.
 
 # %% [markdown]
 # ## ViT: an image is a sentence of patches
