@@ -53,7 +53,10 @@ import papermill  # noqa: E402
 from papermill.engines import Engine, papermill_engines  # noqa: E402
 from papermill.exceptions import PapermillExecutionError  # noqa: E402
 
-PRELOAD = ("matplotlib.pyplot", "IPython", "safetensors.torch", "torch.nn.functional", "torch.utils.data", "autograder")
+PRELOAD = (
+    "matplotlib.pyplot", "IPython", "safetensors.torch", "torch.nn.functional", "torch.utils.data",
+    "autograder.authoring", "autograder.checks", "autograder.tally",
+)  # fmt: skip
 GRACE = 1.0  # seconds a cell has to answer an interrupt
 ANSWER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 MOST_EQUAL = 8  # threads of a kernel that run at the ordinary priority

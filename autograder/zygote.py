@@ -873,8 +873,8 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
         torch.set_num_threads(options["threads"])
         torch.set_num_interop_threads(options["threads"])
     missing += _import_all(options["preload"])
-    # Imported lazily by the first random number and the first tensor printed; not every version has each.
-    _import_all(["numpy.random", "torch._tensor_str", "torch._subclasses.schema_check_mode"])
+    # Imported lazily by the first random number, the first array made a tensor, the first tensor printed; not every version has each.
+    _import_all(["numpy.random", "numpy.ctypeslib", "torch._tensor_str", "torch._subclasses.schema_check_mode"])
     outputs = CellOutputs(1 << 16, 1 << 20)
     shell = make_shell(outputs)
     # What the shell imports lazily for a result, a display and a traceback is imported here, not by each submission.

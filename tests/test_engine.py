@@ -148,6 +148,11 @@ def test_no_gpu_was_touched_before_the_fork(kernel: Kernel) -> None:
     )
 
 
+def test_what_a_notebooks_set_up_imports_is_there_before_the_fork(kernel: Kernel) -> None:
+    source = "import sys\nbefore = set(sys.modules)\nfrom autograder import check, hint, score\nprint(set(sys.modules) - before)"
+    assert shown(kernel, source) == "set()"
+
+
 def test_magics_and_shell_lines_work(kernel: Kernel) -> None:
     assert "per loop" in shown(kernel, "%timeit -n 2 -r 1 sum(range(3))")
     assert "from a program" in shown(kernel, "!echo from a program")
