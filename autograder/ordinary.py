@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nbformat
 import psutil
@@ -96,7 +96,7 @@ class OrdinaryKernel:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            self._started: Any = self._manager.provisioner
+            self._started = cast(Any, self._manager.provisioner)
             self._process = psutil.Process(self._started.process.pid)
             self._client = self._manager.client()
             self._client.start_channels()
