@@ -205,7 +205,7 @@ def _(case):
     dataset = images(8, 1)
     runs = [assembled(dataset, 1, nz=5, ngf=2, batch_size=4, seed=seed) for seed in (3, 3, 4)]
     case.record("the same seed: the same weights, noise and order", [torch.equal(runs[0][what], runs[1][what]) for what in ("weights", "noise")] + [runs[0]["order"] == runs[1]["order"]], about="equal")
-    case.record("another seed: other weights and noise", [torch.equal(runs[0][what], runs[2][what]) for what in ("weights", "noise")], about="equal")
+    case.record("another seed: other weights, noise and order", [torch.equal(runs[0][what], runs[2][what]) for what in ("weights", "noise")] + [runs[0]["order"] == runs[2]["order"]], about="equal")
     ### BEGIN HIDDEN TESTS
     look("more images", 15, 1, 4, nz=4, ngf=5, batch_size=5, lr=3e-4, seed=7)
     trained = [fit(images(4, 1), epochs, nz=3, ngf=2, batch_size=2, lr=1e-2) for epochs in (0, 1)]  # with the loop of week 4
@@ -226,11 +226,7 @@ hints(
     "Seed. Read the channels off the first image. Make both networks, initialise them with apply, move them to the device, then make the optimisers. Make the loader with the seed, and a function that draws noise from a generator seeded once, outside of it. Call the loop and return the generator in "
     "evaluation mode.",
 )
-equivalents(
-    "fit",
-    {
-    },
-)
+equivalents("fit", {"number: `channels = dataset[0][0].shape[0]` → `channels = dataset[1][0].shape[0]`": "all images have the same channels"})
 misconceptions(
     "fit",
     mistake("optimisers exchanged", ("opt_g, opt_d = build_optimizers(generator, discriminator, lr=lr)", "opt_d, opt_g = build_optimizers(generator, discriminator, lr=lr)"), says="The optimisers are exchanged: each network is moved by the other's step. build_optimizers returns the generator's first."),
@@ -244,6 +240,7 @@ misconceptions(
     mistake("always 100 numbers of noise", ("Generator(nz, ngf, channels)", "Generator(100, ngf, channels)"), ("torch.randn(n, nz,", "torch.randn(n, 100,"), says="The noise has always 100 numbers, whatever nz says."),
     mistake("always three channels", ("channels = dataset[0][0].shape[0]", "channels = 3"), says="The networks have always three channels; read them off the images."),
     mistake("an unseeded run", ("    torch.manual_seed(seed)\n", ""), says="The initial weights do not depend on the seed."),
+    mistake("the order without the seed", (", seed=seed)\n    random", ")\n    random"), says="The order of the images does not depend on the seed: hand it to the loader as well."),
     mistake("the same seed always", ("torch.manual_seed(seed)", "torch.manual_seed(0)"), (".manual_seed(seed)\n\n", ".manual_seed(0)\n\n"), says="The seed is always 0, whatever the caller says."),
     mistake("the paper's learning rate always", (", lr=lr)", ")"), says="The optimisers are not told the learning rate and keep their default."),
     mistake("the generator twice as wide", ("Discriminator(channels, ngf)", "Discriminator(channels, 2 * ngf)"), says="The discriminator is twice as wide as the generator; both have ngf."),

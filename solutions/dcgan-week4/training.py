@@ -745,6 +745,7 @@ hints(
     "Keep path and parts. To save, collect each part's state under its name, put what is done beside them, let torch.save write to a second name in the same folder, and replace the file by it. To load, return 0 without a file; else read "
     "it safely, hand each part its state, and return what was done.",
 )
+equivalents("Checkpoint", {"option dropped: `saved = torch.load(self.path, map_location=\"cpu\", weights_only=True)` → `saved = torch.load(self.path, weights_only=True)`": "what was saved on a CPU is loaded there; map_location is for a file from a GPU"})
 STATES = "{name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict() for name, part in self.parts.items()}"
 WRITE = '        torch.save({"done": done, "states": states}, unfinished)\n        os.replace(unfinished, self.path)\n'
 RESTORE = '            restore(saved["states"][name])\n'
