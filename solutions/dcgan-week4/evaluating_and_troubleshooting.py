@@ -1340,18 +1340,21 @@ if PROFILE == "full":
 pairs = (dark[:, None] & F.one_hot(kind, len(kinds)).bool()).sum(0).minimum((bright[:, None] & F.one_hot(kind, len(kinds)).bool()).sum(0))
 one, other = pairs.topk(2).indices.tolist()  # the two kinds with most exemplars of both sorts
 exemplars = [candidates[(kind == k) & sort] for k, sort in ((one, dark), (one, bright), (other, bright))]
-z = latent_arithmetic(*exemplars)
-varied = z + 0.25 * (2 * torch.rand(8, *z.shape, generator=works.chance).to(device) - 1)  # the paper's ±0.25
-result = works.draw(torch.cat([z[None], varied]))
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.3), layout="constrained")
-names = [f"{kinds[one]}, bright around", f"− {kinds[one]}, dark around", f"+ {kinds[other]}, dark around"]
-for axis, zs, name in zip(axes, exemplars, names):
-    sheet(axis, works.draw(zs[:9]), columns=3, title=f"{name} ({len(zs)})")
-sheet(axes[3], result, columns=3, title="= the result, and 8 near it")
-plt.show()
-found = kind_of(result)
-edge = torch.cat([result[..., 0, :], result[..., -1, :]], dim=-1).mean(dim=(1, 2)).cpu()
-print(f"of 9 results the feature network calls {int((found == other).sum())} {kinds[other]}; {int((edge > 0).sum())} have a bright border")
+if all(len(zs) for zs in exemplars):
+    z = latent_arithmetic(*exemplars)
+    varied = z + 0.25 * (2 * torch.rand(8, *z.shape, generator=works.chance).to(device) - 1)  # the paper's ±0.25
+    result = works.draw(torch.cat([z[None], varied]))
+    figure, axes = plt.subplots(1, 4, figsize=(9, 2.3), layout="constrained")
+    names = [f"{kinds[one]}, bright around", f"− {kinds[one]}, dark around", f"+ {kinds[other]}, dark around"]
+    for axis, zs, name in zip(axes, exemplars, names):
+        sheet(axis, works.draw(zs[:9]), columns=3, title=f"{name} ({len(zs)})")
+    sheet(axes[3], result, columns=3, title="= the result, and 8 near it")
+    plt.show()
+    found = kind_of(result)
+    edge = torch.cat([result[..., 0, :], result[..., -1, :]], dim=-1).mean(dim=(1, 2)).cpu()
+    print(f"of 9 results the feature network calls {int((found == other).sum())} {kinds[other]}; {int((edge > 0).sum())} have a bright border")
+else:
+    print("The generator has not drawn two kinds in both sorts yet: train it longer.")
 works.generator.train()
 
 # %% [markdown]
