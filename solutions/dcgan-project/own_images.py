@@ -407,6 +407,7 @@ hints(
     "Section 3: batch normalisation is over the batch. In which mode does an image not depend on its neighbours?",
     "Remember the mode, change to evaluation, split the noise, collect what the generator makes of each part without gradients, put the mode back, and map [−1, 1] to [0, 1].",
 )
+equivalents("draw", {"detach added: `return (images + 1) / 2` → `return ((images + 1) / 2).detach()`": "nothing is left to detach"})
 MAP = "return (images + 1) / 2"
 misconceptions(
     "draw",
