@@ -30,6 +30,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from papers.transformer.attention import causal_mask, combine_masks, padding_mask
@@ -41,7 +42,6 @@ import re
 import time
 
 import matplotlib.pyplot as plt
-import torch.nn.functional as F
 from matplotlib.patches import FancyBboxPatch
 
 from papers.datasets import (
