@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 
 def discriminator_step(
@@ -105,7 +106,7 @@ class Checkpoint:
 def train(
     generator: nn.Module,
     discriminator: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: DataLoader,
     epochs: int,
     opt_g: torch.optim.Optimizer,
     opt_d: torch.optim.Optimizer,
@@ -138,7 +139,8 @@ def train(
     step = done * len(loader)
     losses: dict[str, list[float]] = {"discriminator": [], "generator": []}
     for epoch in range(done, epochs):
-        generator.train(), discriminator.train()
+        generator.train()
+        discriminator.train()
         for images, _ in loader:
             step += 1
             real = images.to(device)
