@@ -52,7 +52,8 @@ def load_pretrained(kind: Any, name: str = MINILM, **options: Any) -> Any:
     Raises: PretrainedUnavailable, saying what to do.
     """
     if name == MINILM:
-        return kind.from_pretrained(str(packaged_minilm()), local_files_only=True, **options)
+        folder = packaged_minilm()
+        return kind.from_pretrained(str(folder), local_files_only=True, **options)
     offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
     try:
         return kind.from_pretrained(name, local_files_only=offline, **options)
