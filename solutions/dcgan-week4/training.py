@@ -1073,6 +1073,7 @@ hints(
     "Ask the checkpoint how many epochs are done; the step begins at that many times the loader's length. For every epoch left: training mode, and for each batch both steps with fresh noise each, then numbers to history, writer and report. After the epoch the "
     "fixed noise through the generator in evaluation mode, mapped to [0, 1], to the writer; then the checkpoint.",
 )
+equivalents("train", {"call swapped: `with torch.no_grad()` → `with torch.enable_grad()`": "the same pictures; it only costs memory"})
 D_STEP, G_STEP = "opt_d, criterion, real, sample_noise(len(real))", "opt_g, criterion, sample_noise(len(real))"
 D_LINE = "            loss_d = float(discriminator_step(generator, discriminator, opt_d, criterion, real, sample_noise(len(real))))\n"
 G_LINE = "            loss_g = float(generator_step(generator, discriminator, opt_g, criterion, sample_noise(len(real))))\n"
