@@ -59,11 +59,11 @@ build-check: setup
 run: setup  ## execute every solution notebook (quick profile)
 	@$(BIN)/autograder run -j $(JOBS)
 
-audit: setup  ## prove the checks: reference, stubs, mistakes, alternatives, mutants
-	@$(BIN)/autograder audit -j $(JOBS)
+audit: setup  ## prove the checks where something changed: reference, stubs, mistakes, alternatives, mutants
+	@$(BIN)/autograder audit -j $(JOBS) $(AUDIT)
 
-audit-full: setup  ## the same on 20 seeds, without the cache, and write docs/checks.md
-	@$(BIN)/autograder audit -j $(JOBS) --seeds 20 --no-cache --write
+audit-full: setup  ## the same on 20 seeds; results are kept in data/audit and docs/checks.md is written
+	@$(BIN)/autograder audit -j $(JOBS) --seeds 20 --write
 
 stress: setup  ## right solutions on 200 seeds: how much of the tolerances they use
 	@$(BIN)/python -m tests.test_numbers --seeds 200 -j $(JOBS)

@@ -31,6 +31,11 @@ from autograder.workbench import Bench, benches
 GRADING_SEEDS = tuple(range(101, 121))
 """Seeds that stand for secret ones when right solutions are tried."""
 
+JUDGING = (
+    "answer", "audit", "authoring", "case", "checks", "forbid", "judge", "mutants", "notebook", "workbench",
+)  # fmt: skip
+"""The package's modules that a result of the audit depends on."""
+
 MINIMUM = {"mistakes": 5, "alternatives": 4}
 """What every exercise needs at least."""
 
@@ -74,59 +79,106 @@ def audit(
     names: Sequence[str] = (),
     plan: Plan = Plan(),
     workers: int = 2,
-    cache: Path | None = None,
+    kept: Path | None = None,
+    again: int = 0,
+    draw: str = "",
     progress: Callable[[str, int], None] = lambda key, total: None,
 ) -> list[ExerciseAudit]:
     """Audit every exercise of the named assignments, a notebook a process.
 
     Args:
-        cache: folder of results by content, so that only what changed is tried anew; None: no cache.
+        kept: folder of results by content, so that only what changed is tried anew; None: all is.
+        again: so many exercises are tried anew although their results are kept, drawn by the text `draw`.
         progress: called with each notebook's key as it is done, and how many there are.
     """
     notebooks = read_all(root, names)
+    chosen = drawn(notebooks, again, draw)
     results: dict[str, list[ExerciseAudit]] = {}
     context = multiprocessing.get_context(
         "spawn"
     )  # a fresh interpreter a notebook: it forks, and must not have run torch before
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        futures = {pool.submit(audit_notebook, root, notebook.key, plan, cache): notebook for notebook in notebooks}
+        futures = {
+            pool.submit(audit_notebook, root, notebook.key, plan, kept, chosen.get(notebook.key, ())): notebook
+            for notebook in notebooks
+        }
         for future, notebook in futures.items():
             results[notebook.key] = future.result()
             progress(notebook.key, len(notebooks))
     return [item for notebook in notebooks for item in results[notebook.key]]
 
 
-def audit_notebook(root: Path, key: str, plan: Plan, cache: Path | None = None) -> list[ExerciseAudit]:
-    """Audit one notebook, in this process."""
+def audit_notebook(
+    root: Path, key: str, plan: Plan, kept: Path | None = None, again: Sequence[str] = ()
+) -> list[ExerciseAudit]:
+    """Audit one notebook, in this process. `again`: exercises to audit anew although a result is kept."""
     notebooks = read_all(root, needed=[key])
     notebook = next(item for item in notebooks if item.key == key)
     with tempfile.TemporaryDirectory() as folder:
         papers = papers_before(notebook, notebooks, root, Path(folder))
-        stored = {name: _stored(cache, notebook, name, plan, papers) for name in notebook.checks}
-        results = {name: result for name, path in stored.items() if (result := _load(path)) is not None}
-        if len(results) < len(stored):
+        contents = {name: content(notebook, name, plan, papers) for name in notebook.checks}
+        before = read_kept(kept, key)
+        results = {
+            name: before[name].result
+            for name in notebook.checks
+            if name in before
+            and name not in again
+            and before[name].content == contents[name]
+            and before[name].result.seeds >= plan.seeds
+        }
+        if len(results) < len(contents):
             os.chdir(folder)
             for bench in benches(notebook, papers):
                 if bench.name not in results:
                     results[bench.name] = audit_exercise(bench, plan)
-                    _save(stored[bench.name], results[bench.name])
+            write_kept(kept, key, {name: Kept(contents[name], results[name]) for name in notebook.checks})
         return [results[name] for name in notebook.checks]
 
 
-def _load(path: Path | None) -> ExerciseAudit | None:
+# -- results kept by content -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result and the content it holds for."""
+
+    content: str
+    result: ExerciseAudit
+
+
+def read_kept(folder: Path | None, key: str) -> dict[str, Kept]:
+    """Results kept of the exercises of one notebook, `folder`/<assignment>/<notebook>.json; none where there is no such file."""
     try:
-        return ExerciseAudit(**json.loads(path.read_text(encoding="utf-8"))) if path is not None else None
-    except (OSError, ValueError, TypeError):
-        return None
+        entries = json.loads((folder / f"{key}.json").read_text(encoding="utf-8")) if folder is not None else {}
+        return {name: Kept(entry.pop("content"), ExerciseAudit(key, name, **entry)) for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
-def _save(path: Path | None, result: ExerciseAudit) -> None:
-    if path is None:
+def write_kept(folder: Path | None, key: str, kept: Mapping[str, Kept]) -> None:
+    """Keep results. One with faults is not kept: it is tried again."""
+    if folder is None:
         return
+    entries = {}
+    for name, one in kept.items():
+        if not one.result.faults:
+            values = {
+                key: value for key, value in asdict(one.result).items() if key not in ("notebook", "check", "faults")
+            }
+            entries[name] = {"content": one.content, **values}
+    path = folder / f"{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob(f"{path.name.rpartition('--')[0]}--*.json"):
-        old.unlink(missing_ok=True)
-    path.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    path.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def drawn(notebooks: Sequence[Notebook], count: int, draw: str) -> dict[str, list[str]]:
+    """{notebook: exercises} of `count` exercises to audit anew, drawn by a text (a commit's number): nobody knows beforehand which."""
+    every = [(notebook.key, name) for notebook in notebooks for name in notebook.checks]
+    every.sort(key=lambda item: hashlib.sha256("/".join((draw, *item)).encode()).digest())
+    chosen: dict[str, list[str]] = {}
+    for key, name in every[:count]:
+        chosen.setdefault(key, []).append(name)
+    return chosen
 
 
 def audit_exercise(bench: Bench, plan: Plan) -> ExerciseAudit:
@@ -311,16 +363,15 @@ def _specific(verdict: Verdict) -> bool:
     )
 
 
-def _stored(cache: Path | None, notebook: Notebook, name: str, plan: Plan, papers: Path) -> Path | None:
-    """Where the result on one exercise is kept: under the content that it depends on.
+def content(notebook: Notebook, name: str, plan: Plan, papers: Path) -> str:
+    """A digest of all that the result on one exercise depends on.
 
     That is the cells that run before its check, the check, its mistakes and alternatives, the package's judging side, the papers it may
-    import, and versions.
+    import, what is tried, and versions.
     """
-    if cache is None:
-        return None
     package = Path(__file__).parent
-    digest = hashlib.sha256(json.dumps([asdict(plan), platform.python_version(), notebook.path.name]).encode())
+    tried = {name: value for name, value in asdict(plan).items() if name != "seeds"}
+    digest = hashlib.sha256(json.dumps([tried, platform.python_version(), notebook.path.name]).encode())
     for cell in notebook.cells:
         if cell.role == "check" and cell.name == name:
             digest.update(cell.source.encode())
@@ -332,23 +383,12 @@ def _stored(cache: Path | None, notebook: Notebook, name: str, plan: Plan, paper
             cell.role == "alternative" and cell.name == name
         ):
             digest.update(cell.source.encode())
-    for module in (
-        "answer",
-        "case",
-        "checks",
-        "forbid",
-        "judge",
-        "authoring",
-        "mutants",
-        "audit",
-        "workbench",
-        "notebook",
-    ):
+    for module in JUDGING:
         digest.update((package / f"{module}.py").read_bytes())
     for path in sorted(papers.rglob("*.py")):
         digest.update(path.read_bytes())
     digest.update(" ".join(importlib.metadata.version(library) for library in ("torch", "numpy")).encode())
-    return cache / f"{notebook.assignment}--{notebook.name}--{name}--{digest.hexdigest()[:16]}.json"
+    return digest.hexdigest()[:16]
 
 
 def checks_page(results: Sequence[ExerciseAudit]) -> str:

@@ -107,7 +107,13 @@ def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: 
 )
 @click.option("--mutants/--no-mutants", default=True, help="Also try generated mutants of every reference.")
 @click.option("-j", "--jobs", default=2, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
-@click.option("--cache/--no-cache", default=True, help="Keep results by content, and try only what changed.")
+@click.option(
+    "--cache/--no-cache", default=True, help="Keep results by content in data/audit, and try only what changed."
+)
+@click.option(
+    "--again", default=0, type=click.IntRange(0), help="Try so many exercises anew although their results are kept."
+)
+@click.option("--draw", default="", help="Which they are: drawn by this text, the commit's number say.")
 @click.option("--write", is_flag=True, help="Write docs/checks.md.")
 @click.option("-v", "--verbose", is_flag=True, help="Also list cases that tell no known mistake apart.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
@@ -117,6 +123,8 @@ def audit(
     mutants: bool,
     jobs: int,
     cache: bool,
+    again: int,
+    draw: str,
     write: bool,
     verbose: bool,
     as_json: bool,
@@ -139,7 +147,9 @@ def audit(
                 assignments,
                 Plan(seeds, mutants),
                 jobs,
-                root / "data" / "cache" / "audit" if cache else None,
+                root / "data" / "audit" if cache else None,
+                again,
+                draw,
                 lambda key, total: progress.update(task, advance=1, total=total, description=key),
             )
     except UnknownAssignment as error:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from autograder.audit import Plan, audit
+import autograder.audit as audit_module
+from autograder.audit import ExerciseAudit, Plan, audit, drawn, read_kept
+from autograder.build import read_all
+from autograder.workbench import Bench
 from tests.conftest import SMALL
+
+
+@pytest.fixture
+def good_course(course: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small course, with as few variants of an exercise as it has counted as enough."""
+    monkeypatch.setattr(audit_module, "MINIMUM", {"mistakes": 0, "alternatives": 0})
+    return course
+
 
 FAULTS = {
     "a mistake passes": (("return x * x", "return 2 * x"), "passes"),
@@ -52,21 +64,44 @@ def test_a_surviving_mutant_is_reported(course: Path) -> None:
     assert any("the mutant" in fault and "passes" in fault for fault in faults(course, mutants=True))
 
 
-def test_results_are_kept_by_content(course: Path, tmp_path: Path) -> None:
-    import time
+def test_results_are_kept_by_content(good_course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    exercise = audit_module.audit_exercise
 
-    def run() -> float:
-        began = time.perf_counter()
-        audit(course, (), Plan(seeds=1, mutants=False), workers=1, cache=tmp_path / "cache")
-        return time.perf_counter() - began
+    def counted(bench: Bench, plan: Plan) -> ExerciseAudit:
+        tried.append(bench.name)
+        return exercise(bench, plan)
 
-    run()
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
-    assert len(kept) == 2
-    run()
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == kept
-    source = course / "solutions" / "small-week0" / "doubling.py"
+    def run(plan: Plan = Plan(seeds=2, mutants=False), again: Sequence[str] = ()) -> list[str]:
+        monkeypatch.setattr(audit_module, "audit_exercise", counted)
+        monkeypatch.chdir(tmp_path)
+        tried.clear()
+        key = "small-week0/doubling"
+        results = audit_module.audit_notebook(good_course, key, plan, tmp_path / "kept", again)
+        assert [item.check for item in results] == ["double", "Affine"]
+        assert not [fault for item in results for fault in item.faults]
+        return list(tried)
+
+    assert run() == ["double", "Affine"]
+    assert run() == []
+    assert run(Plan(seeds=1, mutants=False)) == [], "what holds on two seeds holds on one of them"
+    assert run(Plan(seeds=3, mutants=False)) == ["double", "Affine"], "three seeds are more than two"
+    assert run(again=["Affine"]) == ["Affine"]
+    source = good_course / "solutions" / "small-week0" / "doubling.py"
     source.write_text(SMALL.replace("double(self.a * x / 2) + self.b", "self.a * x + self.b"))
-    run()
-    changed = {path.name for path in (tmp_path / "cache").iterdir()} - set(kept)
-    assert len(changed) == 1 and "Affine" in changed.pop()
+    assert run() == ["Affine"]
+
+
+def test_a_result_with_a_fault_is_not_kept(course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = audit_module.audit_notebook(course, "small-week0/doubling", Plan(1, False), tmp_path / "kept")
+    assert all(item.faults for item in results)  # too few variants
+    assert read_kept(tmp_path / "kept", "small-week0/doubling") == {}
+
+
+def test_what_is_tried_again_is_drawn_by_a_text_and_has_the_asked_size(course: Path) -> None:
+    notebooks = read_all(course)
+    assert drawn(notebooks, 0, "a") == {}
+    assert drawn(notebooks, 1, "a") == drawn(notebooks, 1, "a")
+    assert {tuple(drawn(notebooks, 1, str(text)).values())[0][0] for text in range(20)} == {"double", "Affine"}
+    assert sum(map(len, drawn(notebooks, 99, "a").values())) == 2
