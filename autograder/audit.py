@@ -11,8 +11,9 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -366,8 +367,8 @@ def _specific(verdict: Verdict) -> bool:
 def content(notebook: Notebook, name: str, plan: Plan, papers: Path) -> str:
     """A digest of all that the result on one exercise depends on.
 
-    That is the cells that run before its check, the check, its mistakes and alternatives, the package's judging side, the papers it may
-    import, what is tried, and versions.
+    That is the cells that run before its check, the check, its mistakes and alternatives, the package's judging side, the modules of `papers`
+    that it imports, what is tried, and versions.
     """
     package = Path(__file__).parent
     tried = {name: value for name, value in asdict(plan).items() if name != "seeds"}
@@ -385,10 +386,29 @@ def content(notebook: Notebook, name: str, plan: Plan, papers: Path) -> str:
             digest.update(cell.source.encode())
     for module in JUDGING:
         digest.update((package / f"{module}.py").read_bytes())
-    for path in sorted(papers.rglob("*.py")):
+    for path in imported_papers(notebook, papers):
         digest.update(path.read_bytes())
     digest.update(" ".join(importlib.metadata.version(library) for library in ("torch", "numpy")).encode())
     return digest.hexdigest()[:16]
+
+
+def imported_papers(notebook: Notebook, papers: Path) -> list[Path]:
+    """The modules of `papers` that a notebook imports, and those that they import."""
+    found: dict[Path, None] = {}
+    texts = ["\n".join(cell.source for cell in notebook.cells if cell.role not in ("prose", "written", "badge"))]
+    while texts:
+        text = texts.pop()
+        names = {name.replace(".", "/") for name in re.findall(r"\bpapers(?:\.\w+)+", text)}
+        names |= {
+            f"papers/{name}"
+            for line in re.findall(r"\bfrom papers import (.+)", text)
+            for name in re.findall(r"\w+", line)
+        }
+        for path in (papers / f"{part}.py" for name in names for part in (name, name.rpartition("/")[0])):
+            if path not in found and path.is_file():
+                found[path] = None
+                texts.append(path.read_text(encoding="utf-8"))
+    return sorted(found)
 
 
 def checks_page(results: Sequence[ExerciseAudit]) -> str:

@@ -59,6 +59,9 @@ def benches(notebook: Notebook, papers: Path) -> Iterator[Bench]:
     import torch
 
     torch.set_num_threads(1)  # no thread pool: the children are forked
+    torch.optim.SGD(
+        [torch.zeros(1)], lr=0.1
+    )  # the first optimiser imports for more than a second: here, not in every child
     os.environ["MPLBACKEND"] = "Agg"
     sys.path.insert(0, str(papers))
     for module in [module for module in sys.modules if module == "papers" or module.startswith("papers.")]:

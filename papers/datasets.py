@@ -599,8 +599,29 @@ _JUDGEMENTS = {
 }
 """Ways to judge. `as_judged` is a word of the sentence's own polarity, `opposite` one of the other: single words say little outside of "plain"."""
 
-_OPENINGS = ("", "", "", "honestly, ", "to be fair, ", "in short, ", "all in all, ", "my sister agrees: ", "i must say that ", "as so often, ")
-_ENDINGS = (".", ".", ".", " .", "!", ", i think.", ", at least to me.", ", and that is all there is to say.", ", if you ask me.")
+_OPENINGS = (
+    "",
+    "",
+    "",
+    "honestly, ",
+    "to be fair, ",
+    "in short, ",
+    "all in all, ",
+    "my sister agrees: ",
+    "i must say that ",
+    "as so often, ",
+)
+_ENDINGS = (
+    ".",
+    ".",
+    ".",
+    " .",
+    "!",
+    ", i think.",
+    ", at least to me.",
+    ", and that is all there is to say.",
+    ", if you ask me.",
+)
 
 
 @dataclass(frozen=True)
@@ -660,7 +681,9 @@ def judging_sentences(part: str, count: int, seed: int = 0) -> JudgingSentences:
     chosen = list(found.items())
     if part != "test":
         chosen = chosen[SENTIMENT_PARTS.index(part) :: 2]
-    return JudgingSentences([text for text, _ in chosen], [label for _, (label, _) in chosen], [kind for _, (_, kind) in chosen])
+    return JudgingSentences(
+        [text for text, _ in chosen], [label for _, (label, _) in chosen], [kind for _, (_, kind) in chosen]
+    )
 
 
 SST2_ON_THE_HUB = "stanfordnlp/sst2"
