@@ -1162,7 +1162,7 @@ lengths = {name: sorted(len(tokenizer.encode(record[name]).ids) for record in re
 max_source, max_target = (96, 24) if made_here else {"cnn_dailymail": (512, 120), "samsum": (192, 64), "scitldr": (256, 64)}.get(first_domain, (256, 64))
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
 for axis, (name, sizes), limit, colour in zip(axes, lengths.items(), (max_source, max_target), (BLUE, GREEN)):
-    axis.hist(sizes, bins=30, color=colour)
+    axis.hist(sizes, bins=range(sizes[0], sizes[-1] + 2, 1 + (sizes[-1] - sizes[0]) // 40), align="left", color=colour)
     axis.axvline(limit, color=ORANGE, linestyle="--", label=f"cut at {limit}")
     axis.set(title=f"Length of the field “{name}”", xlabel="tokens", ylabel="records")
     axis.spines[["top", "right"]].set_visible(False)
