@@ -92,9 +92,10 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 
 # %%
 MODEL = MINILM if PROFILE == "quick" or os.environ.get("HF_HUB_OFFLINE") == "1" else "distilbert-base-uncased"  # or "gpt2", or any encoder of the hub
+device = ("cuda" if torch.cuda.is_available() else "cpu") if DEVICE == "auto" else DEVICE
 SETTINGS = {
     "quick": {"sentences": 384, "batch_size": 16, "epochs": 2, "learning_rate": 2e-4},
-    "full": {"sentences": None, "batch_size": 32, "epochs": 3, "learning_rate": 5e-5},
+    "full": {"sentences": 8000 if device == "cpu" else None, "batch_size": 32, "epochs": 1 if device == "cpu" else 3, "learning_rate": 5e-5},
 }[PROFILE]
 MAX_LENGTH = 64
 
@@ -144,10 +145,7 @@ for part in texts:
 # cuts text into the very pieces whose embeddings the model has.
 
 # %% tags=["picture"]
-device = ("cuda" if torch.cuda.is_available() else "cpu") if DEVICE == "auto" else DEVICE
-
-
-def load(name=MODEL):
+def load(name):
     """(model, tokenizer), the model with a new classifier of two classes, the same for the same SEED."""
     torch.manual_seed(SEED)
     tokenizer = load_pretrained(AutoTokenizer, name)
@@ -158,7 +156,16 @@ def load(name=MODEL):
     return model.to(device), tokenizer
 
 
-model, tokenizer = load()
+try:
+    model, tokenizer = load(MODEL)
+except PretrainedUnavailable as error:
+    if MODEL == MINILM:
+        raise
+    print(error)
+    MODEL = MINILM
+    model, tokenizer = load(MODEL)
+if PROFILE == "full" and MODEL == MINILM:
+    SETTINGS["learning_rate"] = 1e-4
 count = sum(parameter.numel() for parameter in model.parameters())
 print(f"{MODEL}: {type(model).__name__} on {device}, {count / 1e6:.1f} million parameters, a vocabulary of {len(tokenizer):,} pieces")
 for sentence in ("I expected to love it, but it was dreary.", "unputdownable"):
@@ -525,6 +532,19 @@ misconceptions(
 )
 
 
+_both = "`return {\"accuracy\": accuracy_score(labels, predicted), \"f1\": f1_score(labels, predicted, zero_division=0)}` → "
+equivalents(
+    "compute_metrics",
+    {
+        f"arguments swapped: {_both}`return {{\"accuracy\": accuracy_score(predicted, labels), \"f1\": f1_score(labels, predicted, zero_division=0)}}`": "whether two "
+        "lists agree does not depend on which comes first",
+        f"arguments swapped: {_both}`return {{\"accuracy\": accuracy_score(labels, predicted), \"f1\": f1_score(predicted, labels, zero_division=0)}}`": "false alarms and "
+        "misses change places, and F1 counts them alike",
+        f"option dropped: {_both}`return {{\"accuracy\": accuracy_score(labels, predicted), \"f1\": f1_score(labels, predicted)}}`": "scikit-learn's default is 0 too, with a warning",
+    },
+)
+
+
 # %% tags=["alternative"]
 @alternative("counts of each kind")
 def compute_metrics(eval_prediction):
@@ -629,20 +649,19 @@ def fine_tune(
     """
     ### BEGIN SOLUTION
     with tempfile.TemporaryDirectory() as folder:
+        nothing_kept = {"output_dir": folder, "save_strategy": "no", "report_to": "none"}
+        where = {"use_cpu": next(model.parameters()).device.type == "cpu"}
         arguments = TrainingArguments(
-            output_dir=folder,
-            save_strategy="no",
-            report_to="none",
+            **nothing_kept,
+            **where,
             eval_strategy="epoch",
             logging_steps=1,
             learning_rate=learning_rate,
             per_device_train_batch_size=batch_size,
-            per_device_eval_batch_size=64,
             num_train_epochs=epochs,
             warmup_steps=warmup_steps,
             weight_decay=weight_decay,
             seed=seed,
-            use_cpu=next(model.parameters()).device.type == "cpu",
         )
         trainer = Trainer(
             model=model,
@@ -661,6 +680,7 @@ def fine_tune(
 @check("fine_tune", points=5, paper="BERT, section 4.1 and appendix A.3")
 def _(case):
     tokenizer = small_tokenizer()
+    gc.freeze()  # Trainer collects garbage whenever it starts; what is there by now need not be looked through each time
 
     def examples(lengths):
         """Texts of given lengths, all different, labels in turn."""
@@ -698,13 +718,11 @@ def _(case):
         before = {key: value.detach().clone() for key, value in model.state_dict().items()}
         stepping = register_optimizer_step_pre_hook(note_rate)
         looking = model.register_forward_pre_hook(look, with_kwargs=True)
-        gc.freeze()  # Trainer collects garbage when it starts; what was there before need not be looked through
         try:
             with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), capture_output():
                 trainer = fine_tune(model, tokenizer, train, validation, **settings)
                 files = sorted(os.listdir("."))
         finally:
-            gc.unfreeze()
             stepping.remove(), looking.remove()
         case.record(f"{name}: what comes back", type(trainer).__name__ if not isinstance(trainer, Trainer) else "a Trainer")
         if not isinstance(trainer, Trainer):
@@ -817,7 +835,7 @@ misconceptions(
             says="The warm-up is not handed over: the rate is at its height from the first step."),  # fmt: skip
     mistake("no weight decay", ("            weight_decay=weight_decay,\n", ""),
             says="The weight decay is not handed over: Trainer's own is 0."),  # fmt: skip
-    mistake("checkpoints in the working folder", ("output_dir=folder", "output_dir=\"results\""), ("save_strategy=\"no\"", "save_strategy=\"epoch\""),
+    mistake("checkpoints in the working folder", ("\"output_dir\": folder", "\"output_dir\": \"results\""), ("\"save_strategy\": \"no\"", "\"save_strategy\": \"epoch\""),
             says="A checkpoint is written after every epoch, into the working folder. With a model of 66 million parameters each has 800 megabytes."),  # fmt: skip
     mistake("losses every 500 steps", ("            logging_steps=1,\n", ""),
             says="The loss is logged every 500 steps (the default), which here means never. Log every step."),  # fmt: skip
@@ -835,6 +853,15 @@ misconceptions(
             says="What train() returns is a summary (TrainOutput); the Trainer itself is wanted."),  # fmt: skip
     mistake("label smoothing", ("seed=seed", "seed=seed,\n            label_smoothing_factor=0.1"),
             says="Labels are smoothed by 0.1. The Transformer paper does so in translation; BERT's fine-tuning uses the plain cross-entropy."),  # fmt: skip
+)
+
+
+equivalents(
+    "fine_tune",
+    {
+        "comparison: `where = {\"use_cpu\": next(model.parameters()).device.type == \"cpu\"}` → "
+        "`where = {\"use_cpu\": next(model.parameters()).device.type != \"cpu\"}`": "where there is no GPU, Trainer uses the CPU anyway",
+    },
 )
 
 
