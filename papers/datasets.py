@@ -599,29 +599,9 @@ _JUDGEMENTS = {
 }
 """Ways to judge. `as_judged` is a word of the sentence's own polarity, `opposite` one of the other: single words say little outside of "plain"."""
 
-_OPENINGS = (
-    "",
-    "",
-    "",
-    "honestly, ",
-    "to be fair, ",
-    "in short, ",
-    "all in all, ",
-    "my sister agrees: ",
-    "i must say that ",
-    "as so often, ",
-)
-_ENDINGS = (
-    ".",
-    ".",
-    ".",
-    " .",
-    "!",
-    ", i think.",
-    ", at least to me.",
-    ", and that is all there is to say.",
-    ", if you ask me.",
-)
+_ORDER = ("plain", "negation", "plain", "contrast", "comparison", "unreal")
+_OPENINGS = ("", "", "", "", "honestly, ", "to be fair, ", "in short, ", "i must say that ", "as so often, ")
+_ENDINGS = (".", ".", ".", ".", " .", "!", ", i think.", ", if you ask me.")
 
 
 @dataclass(frozen=True)
@@ -637,7 +617,7 @@ class JudgingSentences:
 
 
 def judging_sentences(part: str, count: int, seed: int = 0) -> JudgingSentences:
-    """Sentences that judge a film, a meal, a hotel …, made from a grammar: positive and negative in turn, the five kinds alike often.
+    """Sentences that judge a film, a meal, a hotel …, made from a grammar: positive and negative in turn, a third of them plain.
 
     Which words occur says little about the label, and how they are put together says all. The parts have no sentence in common; in "test", what is judged and
     with which words is new too ("superb", "detest"), and only the grammar is the same. The same arguments give the same sentences on every machine.
@@ -656,13 +636,12 @@ def judging_sentences(part: str, count: int, seed: int = 0) -> JudgingSentences:
     def pick(items: Sequence[str]) -> str:
         return items[int(draw.random() * len(items))]  # random() gives the same numbers in every version of Python
 
-    kinds = list(_JUDGEMENTS)
     found: dict[str, tuple[int, str]] = {}
     # training and validation sentences come out of one stream, in turn: none is in both
     wanted = count if part == "test" else 2 * count
     while len(found) < wanted:
         number = len(found) if part == "test" else len(found) // 2
-        label, kind = number % 2, kinds[number // 2 % len(kinds)]
+        label, kind = number % 2, _ORDER[number // 2 % len(_ORDER)]
         same, other = ("good", "bad") if label else ("bad", "good")
         feel, feel_opposite = ("like", "dislike") if label else ("dislike", "like")
         thing = pick(words["thing"])

@@ -71,20 +71,19 @@ def fine_tune(
         after every epoch ("eval_accuracy", "eval_f1"). Nothing is written to the working folder, nothing reported to any service.
     """
     with tempfile.TemporaryDirectory() as folder:
+        nothing_kept = {"output_dir": folder, "save_strategy": "no", "report_to": "none"}
+        where = {"use_cpu": next(model.parameters()).device.type == "cpu"}
         arguments = TrainingArguments(
-            output_dir=folder,
-            save_strategy="no",
-            report_to="none",
+            **nothing_kept,
+            **where,
             eval_strategy="epoch",
             logging_steps=1,
             learning_rate=learning_rate,
             per_device_train_batch_size=batch_size,
-            per_device_eval_batch_size=64,
             num_train_epochs=epochs,
             warmup_steps=warmup_steps,
             weight_decay=weight_decay,
             seed=seed,
-            use_cpu=next(model.parameters()).device.type == "cpu",
         )
         trainer = Trainer(
             model=model,

@@ -85,7 +85,8 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 # | model | BERT-base, 110 million parameters; BERT-large, 340 million | quick: MiniLM, 6 layers, 22.7 million. Full: DistilBERT, 66 million, or GPT-2 | all are Transformers with the same interface; small ones fine-tune on two CPU cores |
 # | $C$ | hidden vector of `[CLS]`, through one pre-trained dense layer with tanh (`BertPooler`) | what the model's own `…ForSequenceClassification` does: GPT-2, which reads left to right, takes the last token | the first token of GPT-2 has seen nothing |
 # | batch size, epochs | 16 or 32; 2 to 4 | 16 or 32; 2 or 3 | |
-# | learning rate | 5e-5, 3e-5 or 2e-5 | up to 2e-4 for MiniLM | smaller models take larger steps, and a short run needs them |
+# | learning rate | 5e-5, 3e-5 or 2e-5 | up to 3e-4 for MiniLM | smaller models take larger steps, and a short run needs them |
+# | what is trained | all weights | full profile: all. Quick: all but the word embeddings | they are half of MiniLM's weights and a large part of a step's time; and a word that no training sentence has keeps its place among the others |
 # | decay | Adam with weight decay 0.01, linear warm-up, linear decay to 0 | the same (AdamW) | |
 #
 # `MODEL` is a plain setting. The packaged encoder never uses the network; any other name is fetched from the Hugging Face hub.
@@ -94,7 +95,7 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 MODEL = MINILM if PROFILE == "quick" or os.environ.get("HF_HUB_OFFLINE") == "1" else "distilbert-base-uncased"  # or "gpt2", or any encoder of the hub
 device = ("cuda" if torch.cuda.is_available() else "cpu") if DEVICE == "auto" else DEVICE
 SETTINGS = {
-    "quick": {"sentences": 384, "batch_size": 16, "epochs": 2, "learning_rate": 2e-4},
+    "quick": {"sentences": 384, "batch_size": 16, "epochs": 2, "learning_rate": 3e-4},
     "full": {"sentences": 8000 if device == "cpu" else None, "batch_size": 32, "epochs": 1 if device == "cpu" else 3, "learning_rate": 5e-5},
 }[PROFILE]
 MAX_LENGTH = 64
@@ -167,6 +168,8 @@ except PretrainedUnavailable as error:
 if PROFILE == "full" and MODEL == MINILM:
     SETTINGS["learning_rate"] = 1e-4
 count = sum(parameter.numel() for parameter in model.parameters())
+if PROFILE == "quick":
+    model.get_input_embeddings().weight.requires_grad = False
 print(f"{MODEL}: {type(model).__name__} on {device}, {count / 1e6:.1f} million parameters, a vocabulary of {len(tokenizer):,} pieces")
 for sentence in ("I expected to love it, but it was dreary.", "unputdownable"):
     print(tokenizer.tokenize(sentence), tokenizer(sentence)["input_ids"])
@@ -718,11 +721,14 @@ def _(case):
         before = {key: value.detach().clone() for key, value in model.state_dict().items()}
         stepping = register_optimizer_step_pre_hook(note_rate)
         looking = model.register_forward_pre_hook(look, with_kwargs=True)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # over matrices this small, threads would only wait for each other
         try:
             with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), capture_output():
                 trainer = fine_tune(model, tokenizer, train, validation, **settings)
                 files = sorted(os.listdir("."))
         finally:
+            torch.set_num_threads(threads)
             stepping.remove(), looking.remove()
         case.record(f"{name}: what comes back", type(trainer).__name__ if not isinstance(trainer, Trainer) else "a Trainer")
         if not isinstance(trainer, Trainer):
@@ -951,7 +957,7 @@ def fine_tune(model, tokenizer, train, validation, learning_rate=5e-5, batch_siz
 # %% [markdown]
 # ### Fine-tune
 #
-# The real thing: all weights of the pretrained model, on the sentences above.
+# The real thing: the pretrained model, on the sentences above.
 
 # %% tags=["picture"]
 import time
@@ -983,16 +989,16 @@ left.set(title="Training loss", xlabel="step", ylabel="cross-entropy (nats)", yl
 right.plot(eval_steps, accuracies, "o-", color=BLUE, label=f"{MODEL}, validation")
 right.axhline(test_metrics["accuracy"], color=BLUE, linestyle=":", label="the same, test")
 right.axhline(baseline_metrics["accuracy"], color=ORANGE, linestyle="--", label="bag of words, test")
-right.set(title="Accuracy", xlabel="step", ylabel="share right", ylim=(0.45, 1.01), xlim=(0, None))
+right.set(title="Accuracy", xlabel="step", ylabel="share right", ylim=(0, 1.01), xlim=(0, None))
 for axis in (left, right):
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, loc="best")
+    axis.legend(frameon=False, loc="lower right" if axis is right else "lower left")
 plt.show()
 
 # %% [markdown]
 # **What to see.** The loss begins at $\ln 2$, where both classes are equally likely, and falls within some dozens of steps: most of what is needed was there before. The accuracy on the test part is printed above, next to that of the bag of
-# words. In the quick profile its words are new; the baseline has to guess from what stands around them, and the pretrained model knows them.
+# words. In the quick profile its words are new; the baseline has to guess from what stands around them, and the pretrained model knows them. The validation accuracy still rises at the end: try a third epoch.
 
 # %% [markdown]
 # ## Exercise 4 · `predict_probabilities`
