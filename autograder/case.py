@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import linecache
+import re
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -270,6 +272,9 @@ class Case:
         self._running = None
 
 
+_TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/[^/\s'\"]+")
+
+
 def failure(error: BaseException) -> Failure:
     """An exception in the words a learner needs: its type, its message, and the line of their own cell it came from."""
     where = ""
@@ -282,7 +287,8 @@ def failure(error: BaseException) -> Failure:
             where = (
                 f"line {line} of {frame.f_code.co_name}: {text}" if text else f"line {line} of {frame.f_code.co_name}"
             )
-    message = str(error).strip()
+    # a temporary folder has another name each time, and the same mistake must read the same
+    message = _TEMPORARY.sub("…", str(error).strip())
     return Failure(type(error).__name__, message[:2000], where[:300])
 
 

@@ -29,6 +29,12 @@ the float16 case (a log-sum-exp of scores of about 14, kept in half precision) s
 SMALLEST_SCALE = 1e-4
 """Where everything expected in a tensor is (nearly) zero, differences are measured against this fraction of 1: rounding of terms that cancel."""
 
+SHARE_OF_A_CASE = 1e-2
+"""Tensors of one case are one result, the gradients of a module's parameters say. One whose values are all below this fraction of the case's largest is
+measured against that fraction: the bias of the keys, for instance, has no influence on attention, and what is computed as its gradient is rounding alone,
+another on each processor.
+"""
+
 SMALLEST_NUMBER = 1e-6
 """The same for single numbers, which are results by themselves and may be small (a learning rate)."""
 
@@ -172,11 +178,12 @@ def _difference(expected: CaseRecord, found: CaseRecord, policy: Policy) -> Diff
         expected.error is not None and found.error is not None and not _same_error(expected.error, found.error)
     ):
         return Difference("raised an error" if found.error else "raised no error")
+    least = max(SMALLEST_SCALE, SHARE_OF_A_CASE * _scale_of(expected)) if len(expected.values) > 1 else SMALLEST_SCALE
     for path, value in expected.values.items():
         name = _name_of(path, expected, policy)
         if path not in found.values:
             return Difference(_structure(expected, found, name))
-        difference = _value_difference(value, found.values[path], policy, name)
+        difference = _value_difference(value, found.values[path], policy, name, least)
         if difference is not None:
             return difference
     extra = [path for path in found.values if path not in expected.values]
@@ -215,7 +222,20 @@ def _structure(expected: CaseRecord, found: CaseRecord, name: str) -> str:
     return f"{name} {state}: expected {len(expected.values)} results ({_clip(wanted)}), found {len(found.values)}."
 
 
-def _value_difference(expected: Value, found: Value, policy: Policy, name: str) -> Difference | None:
+def _scale_of(case: CaseRecord) -> float:
+    """The largest finite magnitude in a case's floating-point tensors; 0 if there is none."""
+    tensors = [v.content for v in case.values.values() if v.is_tensor and v.content.dtype.is_floating_point]
+    return max((_largest(tensor) for tensor in tensors), default=0.0)
+
+
+def _largest(tensor: torch.Tensor) -> float:
+    finite = tensor[tensor.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
+def _value_difference(
+    expected: Value, found: Value, policy: Policy, name: str, least: float = SMALLEST_SCALE
+) -> Difference | None:
     if policy.references is not None:
         return None if found.kind == "string" else Difference(f"{name} is {_kind(found)}; expected a string.")
     if policy.is_metric:
@@ -241,7 +261,7 @@ def _value_difference(expected: Value, found: Value, policy: Policy, name: str) 
             )
         return Difference(f"{name} is {_kind(found)}; expected {_kind(expected)}.")
     if expected.kind == "tensor" or expected.kind == "ndarray":
-        return _tensor_difference(expected.content, found.content, policy, name)
+        return _tensor_difference(expected.content, found.content, policy, name, least)
     if expected.kind == "number":
         return _number_difference(expected.content, found.content, policy, name)
     if expected.content != found.content:
@@ -308,7 +328,9 @@ def _number_difference(expected: float, found: float, policy: Policy, name: str)
     return None if same else Difference(f"{name} is {found:.6g}; expected {expected:.6g}.")
 
 
-def _tensor_difference(expected: torch.Tensor, found: torch.Tensor, policy: Policy, name: str) -> Difference | None:
+def _tensor_difference(
+    expected: torch.Tensor, found: torch.Tensor, policy: Policy, name: str, least: float
+) -> Difference | None:
     if expected is found:  # a mistake's case that is the reference's
         return None
     if expected.shape != found.shape:
@@ -331,8 +353,7 @@ def _tensor_difference(expected: torch.Tensor, found: torch.Tensor, policy: Poli
         if nan.any():
             return Difference(f"{name} has {int(nan.sum())} NaN, the first at {_index(nan)}.", expected, found)
         finite = a.isfinite()
-        scale = float(a[finite].abs().max()) if finite.any() else 0.0
-        allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(scale, SMALLEST_SCALE))
+        allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(_largest(a), least))
         wrong = torch.where(finite, ~((a - b).abs() <= allowed), ~((a == b) | (a.isnan() & b.isnan())))
     if not wrong.any():
         return None

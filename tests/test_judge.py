@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,3 +287,33 @@ def test_gradients_draw_from_a_stream_of_their_own() -> None:
         return case.normal(2)
 
     assert torch.equal(with_gradients((1,)), with_gradients((5, 2)))
+
+
+def test_rounding_is_measured_on_the_scale_of_the_case() -> None:
+    def gradients(case: Case, f: Callable[..., Any]) -> None:
+        case.record("gradients", f({"weight": torch.tensor([2.0, -3.0]), "no influence": torch.tensor([1e-7, -2e-7])}))
+        case.record("alone", f(torch.tensor([1e-7, -2e-7])))
+
+    def moved(by: float, only: str) -> Callable[..., Any]:
+        def f(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: item + by * (key == only) for key, item in value.items()}
+            return value + by * (only == "alone")
+
+        return f
+
+    assert judge(
+        answer(moved(5e-7, "no influence"), gradients), CheckRecording("f", 4, answer(moved(0, ""), gradients))
+    ).passed
+    for by, only in ((1e-4, "no influence"), (1e-2, "weight"), (5e-7, "alone")):
+        found = answer(moved(by, only), gradients)
+        assert not judge(found, CheckRecording("f", 4, answer(moved(0, ""), gradients))).passed, only
+
+
+def test_messages_of_errors_name_no_temporary_folder() -> None:
+    def fails(case: Case, f: Callable[..., Any]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            case.call("a file", f, Path(folder) / "last.pt")
+
+    one, other = (answer(lambda path: path.read_text(), fails) for _ in range(2))
+    assert one.error is not None and one.error == other.error and "last.pt" in one.error.message

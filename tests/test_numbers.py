@@ -21,7 +21,7 @@ import torch
 from autograder.answer import Answer, Policy
 from autograder.build import read_all
 from autograder.case import PUBLIC_SEED
-from autograder.judge import SMALLEST_SCALE, TOLERANCE, judge
+from autograder.judge import SHARE_OF_A_CASE, SMALLEST_SCALE, TOLERANCE, _scale_of, judge
 from autograder.papers_view import papers_before
 from autograder.recording import CheckRecording
 from autograder.workbench import benches
@@ -54,18 +54,19 @@ def shares(reference: Answer, found: Answer) -> Iterator[tuple[str, str, float]]
         policy = case.policy
         if other is None or policy.exact or policy.at_least is not None or policy.at_most is not None:
             continue
+        least = max(SMALLEST_SCALE, SHARE_OF_A_CASE * _scale_of(case)) if len(case.values) > 1 else SMALLEST_SCALE
         for path, value in case.values.items():
             if (
                 path in other.values
                 and value.kind in ("tensor", "ndarray", "number")
                 and value.kind == other.values[path].kind
             ):
-                used = share(value.content, other.values[path].content, policy)
+                used = share(value.content, other.values[path].content, policy, least)
                 if used is not None:
                     yield case.name, used[0], used[1]
 
 
-def share(expected: object, found: object, policy: Policy) -> tuple[str, float] | None:
+def share(expected: object, found: object, policy: Policy, least: float = SMALLEST_SCALE) -> tuple[str, float] | None:
     """What part of the allowed difference is used, by the judge's formula; None where values are compared exactly or not at all."""
     a = expected if isinstance(expected, torch.Tensor) else torch.tensor(expected)
     b = found if isinstance(found, torch.Tensor) else torch.tensor(found)
@@ -77,7 +78,7 @@ def share(expected: object, found: object, policy: Policy) -> tuple[str, float] 
     finite = a.isfinite() & b.isfinite()
     if not finite.any():
         return None
-    scale = max(float(a[finite].abs().max()), SMALLEST_SCALE)
+    scale = max(float(a[finite].abs().max()), least)
     allowed = tolerance * (a.abs() + scale)
     return name, float(((a - b).abs() / allowed)[finite].max())
 

@@ -143,23 +143,18 @@ def from_torch(reference: nn.MultiheadAttention) -> MultiHeadAttention:
     """Our module with the weights of torch's.
 
     Args:
-        reference: keys and values as wide as the queries (no kdim, no vdim), no add_bias_kv and no
-            add_zero_attn; biases or none. It is not changed.
+        reference: keys and values as wide as the queries (no kdim, no vdim), with biases, no add_bias_kv and
+            no add_zero_attn; float32. It is not changed.
 
-    Returns: a MultiHeadAttention that computes the same, in the same dtype. Its parameters are its own
-        and can be trained: what happens to one module later does not change the other. Where
-        `reference` has no biases, ours are 0.
+    Returns: a MultiHeadAttention that computes the same. Its parameters are its own and can be trained:
+        what happens to one module later does not change the other.
 
     May not call or keep nn.MultiheadAttention: the copy has to compute by itself. (Annotations and
         `isinstance` are fine.)
     """
     ours = MultiHeadAttention(reference.embed_dim, reference.num_heads)
-    ours.to(reference.in_proj_weight)  # its device and dtype
     weights = [*reference.in_proj_weight.chunk(3), reference.out_proj.weight]  # queries, keys, values, output
-    if reference.in_proj_bias is None:
-        biases = torch.zeros(4, reference.embed_dim)
-    else:
-        biases = [*reference.in_proj_bias.chunk(3), reference.out_proj.bias]
+    biases = [*reference.in_proj_bias.chunk(3), reference.out_proj.bias]
     with torch.no_grad():
         for layer, weight, bias in zip((ours.w_q, ours.w_k, ours.w_v, ours.w_o), weights, biases, strict=True):
             layer.weight.copy_(weight)

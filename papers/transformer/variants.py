@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from papers.transformer.attention import causal_mask, combine_masks, padding_mask
 from papers.transformer.model import Encoder
