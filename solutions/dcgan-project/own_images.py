@@ -845,8 +845,8 @@ for name, crowd in crowds.items():
     print(f"{name:24} {feature_distance(thumbnails, crowd, reference):13.3f} {diversity(crowd):14.2f} {share:12.2f}  ± {0.5 / len(crowd) ** 0.5:.2f}")
 
 # %% [markdown]
-# **What to see.** The distance of the generated crowd lies between that of real and untrained ones; a diversity far below the real one would be mode collapse, and one far above it noise. The copies have a distance and a diversity like real images and are unmasked by the last column alone, which is ½ within its standard
-# error for whoever does not copy.
+# **What to see.** The distance of the generated crowd lies between that of real and untrained ones; a diversity far below the real one would be mode collapse, and one far above it noise. The copies have a distance and a diversity like real images and are unmasked by the last column alone, which is ½ within about two standard
+# errors for whoever does not copy.
 
 # %% [markdown]
 # ### The nearest training images
