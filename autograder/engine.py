@@ -49,9 +49,17 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-import papermill  # noqa: E402
-from papermill.engines import Engine, papermill_engines  # noqa: E402
-from papermill.exceptions import PapermillExecutionError  # noqa: E402
+# papermill looks for pyarrow's file system at import, for notebooks on Hadoop; it would bring numpy and its threads into this process
+_unused = "pyarrow" not in sys.modules
+if _unused:
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]
+try:
+    import papermill
+    from papermill.engines import Engine, papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+finally:
+    if _unused:
+        del sys.modules["pyarrow"]
 
 PRELOAD = (
     "matplotlib.pyplot", "IPython", "safetensors.torch", "torch.nn.functional", "torch.utils.data",
