@@ -24,7 +24,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from autograder.build import read_all
-from autograder.notebook import Notebook
+from autograder.notebook import Notebook, SourceError
 from autograder.papers_view import papers_before, visible_papers
 from autograder.verdict import MIME
 
@@ -63,8 +63,13 @@ def run(
         out: executed notebooks are kept as `out`/<assignment>/<notebook>.ipynb, also where a cell failed.
         progress: called with each finished notebook and how many there are.
         cache: where it is noted what succeeded on which inputs; None: everything is executed.
+
+    Raises: SourceError for a notebook that is not built.
     """
     notebooks = read_all(root, names)
+    for notebook in notebooks:
+        if not _built(root, notebook.key).is_file():
+            raise SourceError(f"{notebook.key} is not built yet: run `autograder build {notebook.key}` first")
     times = _last_times(out)
     stamps = _stamps(root, notebooks, parameters or {})
     results: dict[str, NotebookRun] = {}
@@ -97,9 +102,14 @@ def run(
     return finished
 
 
+def _built(root: Path, key: str) -> Path:
+    """Where the solution notebook is that `autograder build` writes."""
+    return root / "solutions" / f"{key}.ipynb"
+
+
 def _stamps(root: Path, notebooks: Sequence[Notebook], parameters: dict[str, Any]) -> dict[str, str]:
     """What an execution depends on, by content: the notebook, the package, recordings, `papers` as it may see it, parameters, installed packages."""
-    every = read_all(root)
+    every = read_all(root, needed=[notebook.key for notebook in notebooks])
     installed = sorted(f"{found.metadata['Name']} {found.version}" for found in distributions())
     common = hashlib.sha256(json.dumps([parameters, platform.python_version(), platform.machine(), installed]).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -107,7 +117,7 @@ def _stamps(root: Path, notebooks: Sequence[Notebook], parameters: dict[str, Any
     stamps = {}
     for notebook in notebooks:
         digest = common.copy()
-        digest.update((root / "solutions" / notebook.assignment / f"{notebook.name}.ipynb").read_bytes())
+        digest.update(_built(root, notebook.key).read_bytes())
         for path in sorted((root / "data" / "recordings" / notebook.assignment).glob(f"{notebook.name}.*")):
             digest.update(path.read_bytes())
         digest.update(json.dumps(visible_papers(notebook, every, root), sort_keys=True).encode())
@@ -146,7 +156,7 @@ def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: i
         error = None
         try:
             papermill.execute_notebook(
-                str(root / "solutions" / notebook.assignment / f"{notebook.name}.ipynb"), str(target),
+                str(_built(root, key)), str(target),
                 parameters=parameters, progress_bar=False, kernel_name="python3", cwd=work,
             )  # fmt: skip
         except PapermillExecutionError as failure:

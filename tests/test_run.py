@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from autograder import run as runner
+from autograder.notebook import SourceError
 from autograder.run import NotebookRun, run
 from tests.conftest import SMALL
 
@@ -98,3 +99,18 @@ def test_without_the_cache_everything_is_executed(course: Path, executed: list[s
     for _ in range(2):
         assert not any(item.kept for item in run(course, out=tmp_path / "out"))
     assert len(executed) == 4 and not (tmp_path / "cache").exists()
+
+
+def test_a_notebook_that_is_not_built_is_named_with_what_to_do(course: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="small-week0/doubling is not built yet: run `autograder build"):
+        run(course, out=tmp_path / "out")
+
+
+def test_a_draft_does_not_keep_another_notebook_from_being_run(
+    course: Path, executed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draft = course / "solutions" / "small-week0" / "other.py"
+    draft.write_text(draft.read_text().replace("minutes: 9", ""))
+    run(course, ["small-week0/doubling"], out=tmp_path / "out", cache=tmp_path / "cache")
+    assert executed == ["doubling"]
+    assert "left out: " in capsys.readouterr().err
