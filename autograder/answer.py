@@ -69,7 +69,8 @@ class Policy:
         return self.at_least is not None or self.at_most is not None or self.references is not None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if value not in (None, False, ())}
+        default = vars(Policy())
+        return {name: value for name, value in vars(self).items() if value != default[name]}
 
 
 @dataclass(frozen=True)

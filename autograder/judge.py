@@ -178,7 +178,7 @@ def _difference(expected: CaseRecord, found: CaseRecord, policy: Policy) -> Diff
         expected.error is not None and found.error is not None and not _same_error(expected.error, found.error)
     ):
         return Difference("raised an error" if found.error else "raised no error")
-    least = max(SMALLEST_SCALE, SHARE_OF_A_CASE * _scale_of(expected)) if len(expected.values) > 1 else SMALLEST_SCALE
+    least = least_scale(expected)
     for path, value in expected.values.items():
         name = _name_of(path, expected, policy)
         if path not in found.values:
@@ -222,10 +222,11 @@ def _structure(expected: CaseRecord, found: CaseRecord, name: str) -> str:
     return f"{name} {state}: expected {len(expected.values)} results ({_clip(wanted)}), found {len(found.values)}."
 
 
-def _scale_of(case: CaseRecord) -> float:
-    """The largest finite magnitude in a case's floating-point tensors; 0 if there is none."""
+def least_scale(case: CaseRecord) -> float:
+    """What differences in a case's tensors are measured against at least: SMALLEST_SCALE, or SHARE_OF_A_CASE of the largest of several tensors."""
     tensors = [v.content for v in case.values.values() if v.is_tensor and v.content.dtype.is_floating_point]
-    return max((_largest(tensor) for tensor in tensors), default=0.0)
+    largest = max(map(_largest, tensors)) if len(tensors) > 1 else 0.0
+    return max(SMALLEST_SCALE, SHARE_OF_A_CASE * largest)
 
 
 def _largest(tensor: torch.Tensor) -> float:
@@ -453,7 +454,8 @@ def _recognise(answer: Answer, recording: CheckRecording, failed: set[str]) -> M
     """The known mistake that gave this answer.
 
     A mistake explains the whole answer if the two agree on every case. Where none does (two mistakes at once), the one that
-    explains most failing cases is named, if it explains one by values and not merely by failing too.
+    explains most failing cases is named, if it explains one by values and not merely by failing too. What it would have got wrong
+    and the learner has right speaks against it.
     """
     best: tuple[int, Match] | None = None
     for mistake in recording.mistakes:
@@ -472,8 +474,10 @@ def _recognise(answer: Answer, recording: CheckRecording, failed: set[str]) -> M
         whole = all(agrees.values())
         if whole and (explained or _ends_early(mistake.answer) or _alone(mistake, recording)):
             return Match(mistake, True, explained[0] if explained else "")
-        if evidence >= ENOUGH_EVIDENCE and (best is None or len(explained) > best[0]):
-            best = (len(explained), Match(mistake, False, explained[0]))
+        against = sum(1 for name, agree in agrees.items() if not agree and name not in failed)
+        weight = len(explained) - against
+        if evidence >= ENOUGH_EVIDENCE and weight > 0 and (best is None or weight > best[0]):
+            best = (weight, Match(mistake, False, explained[0]))
     return best[1] if best else None
 
 

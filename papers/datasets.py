@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -510,7 +510,7 @@ def real_summaries(name: str, part: str, data_dir: str | Path = "", limit: int |
             raise FileNotFoundError(f"there is no {path}: the folder lacks this part of {name}")
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     else:
-        rows = _from_hub(name, part)
+        rows = _from_hub(*SUMMARY_DATASETS[name], part)
     records = []
     for row in islice(rows, limit):
         if name == "scitldr":
@@ -522,19 +522,17 @@ def real_summaries(name: str, part: str, data_dir: str | Path = "", limit: int |
     return records
 
 
-def _from_hub(name: str, part: str) -> Iterable[Any]:
+def _from_hub(repository: str, configuration: str | None, part: str) -> Any:
+    """A part of a data set of the Hugging Face hub. DatasetUnavailable, saying what to do, where it is not to be had."""
     from datasets import load_dataset  # only who fetches needs it
 
-    repository, configuration = SUMMARY_DATASETS[name]
     try:
-        return cast(Iterable[Any], load_dataset(repository, configuration, split=part))
+        return load_dataset(repository, configuration, split=part)
     except Exception as error:  # no network, no such host, refused: whatever it is, the remedy is the same
         raise DatasetUnavailable(
-            f"{name} is not to be had from the Hugging Face hub ({type(error).__name__}). Is there a network? Else give a folder that has it as DATA_DIR."
+            f"{repository} is not to be had from the Hugging Face hub ({type(error).__name__}). Is there a network? Else give a folder that has it as "
+            "DATA_DIR, or use the quick profile."
         ) from error
-
-
-# -- end of text -------------------------------------------------------------------------------------------------------------------
 
 
 # -- text: sentences that judge ----------------------------------------------------------------------------------------------------
@@ -619,7 +617,7 @@ class JudgingSentences:
 def judging_sentences(part: str, count: int, seed: int = 0) -> JudgingSentences:
     """Sentences that judge a film, a meal, a hotel …, made from a grammar: positive and negative in turn, a third of them plain.
 
-    Which words occur says little about the label, and how they are put together says all. The parts have no sentence in common; in "test", what is judged and
+    Outside of the plain third, which words occur says little about the label, and how they are put together says all. The parts have no sentence in common; in "test", what is judged and
     with which words is new too ("superb", "detest"), and only the grammar is the same. The same arguments give the same sentences on every machine.
 
     Args:
@@ -689,14 +687,7 @@ def sst2(part: str, data_dir: str | Path = "") -> tuple[list[str], list[int]]:
             raise FileNotFoundError(f"{path} is not there: the folder lacks this part of SST-2")
         rows = [line.rsplit("\t", 1) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]]
         return [text.strip() for text, _ in rows], [int(label) for _, label in rows]
-    from datasets import load_dataset  # only who fetches needs it
-
-    try:
-        rows = load_dataset(SST2_ON_THE_HUB, split="validation" if part == "test" else "train")
-    except (OSError, ConnectionError) as error:
-        raise DatasetUnavailable(
-            f"SST-2 could not be fetched from the Hugging Face hub ({type(error).__name__}). Set DATA_DIR to a folder that holds sst2/train.tsv, or use the quick profile."
-        ) from error
+    rows = _from_hub(SST2_ON_THE_HUB, None, "validation" if part == "test" else "train")
     texts, labels = [text.strip() for text in rows["sentence"]], list(rows["label"])
     if part != "test":
         chosen = [i for i in range(len(texts)) if (i % 10 == 9) == (part == "validation")]

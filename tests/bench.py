@@ -6,6 +6,7 @@ Every number on the page is measured by the run that wrote it. Run it on a machi
 from __future__ import annotations
 
 import argparse
+import ast
 import ctypes
 import json
 import os
@@ -145,7 +146,9 @@ def save_expected(path: Path, answers: Mapping[str, Answer]) -> Path:
 
 def native_check(name: str, notebook: Notebook, expected: Path) -> str:
     """A check's cell as a plain nbgrader notebook would have it: the same experiment, then assertions."""
-    experiment = notebook.checks[name].source.partition("\n")[2]
+    source = notebook.checks[name].source
+    [definition] = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    experiment = "\n".join(source.splitlines()[definition.lineno - 1 :])  # without the decorator, however many lines it has
     return f"""import torch
 from autograder.case import Case
 {experiment}

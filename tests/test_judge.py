@@ -317,3 +317,24 @@ def test_messages_of_errors_name_no_temporary_folder() -> None:
 
     one, other = (answer(lambda path: path.read_text(), fails) for _ in range(2))
     assert one.error is not None and one.error == other.error and "last.pt" in one.error.message
+
+
+def test_a_bar_of_zero_survives_the_disk() -> None:
+    def counted(case: Case, f: Callable[..., Any]) -> None:
+        case.record("left over", f(-1), at_most=0)
+
+    kept = decode(encode(answer(lambda x: x, counted)))
+    assert kept.cases[0].policy.at_most == 0
+    assert judge(answer(lambda x: 2 * x, counted), CheckRecording("f", 4, kept)).passed
+
+
+def test_a_mistake_that_the_rest_speaks_against_is_not_named() -> None:
+    def four(case: Case, f: Callable[..., Any]) -> None:
+        for number in range(4):
+            case.record(f"case {number}", f(number))
+
+    doubled = Mistake("doubled", "You double it.", answer(lambda n: 2.0 * (n + 1), four))
+    reference = CheckRecording("f", 4, answer(lambda n: n + 1.0, four), (doubled,))
+    assert judge(answer(lambda n: 2.0 * (n + 1), four), reference).misconception == "doubled"
+    assert judge(answer(lambda n: 2.0 * (n + 1) if n < 3 else 7.5, four), reference).misconception == "doubled"
+    assert judge(answer(lambda n: 2.0 * (n + 1) if n == 3 else n + 1.0, four), reference).misconception is None

@@ -21,7 +21,7 @@ import torch
 from autograder.answer import Answer, Policy
 from autograder.build import read_all
 from autograder.case import PUBLIC_SEED
-from autograder.judge import SHARE_OF_A_CASE, SMALLEST_SCALE, TOLERANCE, _scale_of, judge
+from autograder.judge import SMALLEST_SCALE, TOLERANCE, judge, least_scale
 from autograder.papers_view import papers_before
 from autograder.recording import CheckRecording
 from autograder.workbench import benches
@@ -54,7 +54,7 @@ def shares(reference: Answer, found: Answer) -> Iterator[tuple[str, str, float]]
         policy = case.policy
         if other is None or policy.exact or policy.at_least is not None or policy.at_most is not None:
             continue
-        least = max(SMALLEST_SCALE, SHARE_OF_A_CASE * _scale_of(case)) if len(case.values) > 1 else SMALLEST_SCALE
+        least = least_scale(case)
         for path, value in case.values.items():
             if (
                 path in other.values

@@ -233,7 +233,7 @@ def _(case):
     step("gradients left over in the discriminator", TinyGenerator(2), TinyDiscriminator(), images(4), noise(4, 2), left_over=0.7)
     step("another criterion, the squared error", TinyGenerator(3), TinyDiscriminator(), images(6), noise(6, 3), criterion=nn.MSELoss())
     step("three steps", TinyGenerator(3), TinyDiscriminator(), images(4), noise(4, 3), steps=3, lr=0.2)
-    step("week 3's networks, ngf = ndf = 4", Generator(nz=5, ngf=4, nc=1), Discriminator(nc=1, ndf=4), images(3, 1, 64), noise(3, 5), lr=0.1)
+    step("week 3's networks, ngf = ndf = 2", Generator(nz=5, ngf=2, nc=1), Discriminator(nc=1, ndf=2), images(3, 1, 64), noise(3, 5), lr=0.1)
     ### BEGIN HIDDEN TESTS
     step("another batch", TinyGenerator(4), TinyDiscriminator(), images(7), noise(7, 4))
     step("left over, with momentum", TinyGenerator(2), TinyDiscriminator(), images(3), noise(3, 2), left_over=-0.4, steps=2, momentum=0.9, lr=0.1)
@@ -464,7 +464,7 @@ def _(case):
     step("gradients left over in both networks", TinyGenerator(2), TinyDiscriminator(), noise(4, 2), left_over=(0.7, -0.4))
     step("another criterion, the squared error", TinyGenerator(3), TinyDiscriminator(), noise(6, 3), criterion=nn.MSELoss())
     step("three steps", TinyGenerator(3), TinyDiscriminator(), noise(4, 3), steps=3, lr=0.2)
-    step("week 3's networks, ngf = ndf = 4", Generator(nz=5, ngf=4, nc=1), Discriminator(nc=1, ndf=4), noise(3, 5), lr=0.1)
+    step("week 3's networks, ngf = ndf = 2", Generator(nz=5, ngf=2, nc=1), Discriminator(nc=1, ndf=2), noise(3, 5), lr=0.1)
     ### BEGIN HIDDEN TESTS
     step("another batch", TinyGenerator(4), TinyDiscriminator(), noise(7, 4))
     step("left over, with momentum", TinyGenerator(2), TinyDiscriminator(), noise(3, 2), left_over=(-0.4, 0.3), steps=2, momentum=0.9, lr=0.1)

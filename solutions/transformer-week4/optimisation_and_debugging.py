@@ -1013,6 +1013,8 @@ misconceptions(
             says="The gradients are never unscaled before they are clipped; the scaler divides them in its step, after you have bounded them."),  # fmt: skip
     mistake("not clipped", ("        clip_gradients(model.parameters(), max_norm)\n", ""),
             says="max_norm does not change the update: nothing is clipped, or only when the step has been made."),  # fmt: skip
+    mistake("clipped by value", ("        clip_gradients(model.parameters(), max_norm)\n", "        for parameter in model.parameters():\n            parameter.grad.clamp_(-max_norm, max_norm)\n"),
+            says="Each entry of the gradients is clipped by itself, which turns the gradient into another direction; scale them all by one factor, as `clip_gradients` does."),  # fmt: skip
     mistake("not clipped with a scaler", ("            scaler.unscale_(optimizer)  # the norm of scaled gradients would mean nothing\n        clip_gradients", "            scaler.unscale_(optimizer)\n        else:\n            clip_gradients"),
             says="With a scaler nothing is clipped, only unscaled."),  # fmt: skip
     mistake("the scaled loss is returned", ("        scaler.scale(loss).backward()", "        loss = scaler.scale(loss)\n        loss.backward()"),
@@ -1616,6 +1618,8 @@ misconceptions(
             says="Step and parts are returned; the parts have been filled in place, and the step alone is wanted."),  # fmt: skip
     mistake("no random numbers", ("    torch.set_rng_state(states[\"torch\"])\n", ""), ("    np.random.set_state(states[\"numpy\"])\n    random.setstate(states[\"python\"])\n", ""),
             says="The generators are not put back, so dropout and everything else that draws goes on with other numbers."),  # fmt: skip
+    mistake("left in evaluation mode", ("    return checkpoint[\"step\"]", "    for part in parts.values():\n        if isinstance(part, nn.Module):\n            part.eval()\n    return checkpoint[\"step\"]"),
+            says="The model is left in evaluation mode, so training goes on without dropout and with frozen running statistics. Its mode is not in the file; leave it as it is."),  # fmt: skip
     mistake("torch's generator forgotten", ("    torch.set_rng_state(states[\"torch\"])\n", ""),
             says="torch's generator is not put back; dropout draws other numbers than it would have."),  # fmt: skip
     mistake("numpy's generator forgotten", ("    np.random.set_state(states[\"numpy\"])\n", ""),
