@@ -33,7 +33,7 @@ GRADING_SEEDS = tuple(range(101, 121))
 """Seeds that stand for secret ones when right solutions are tried."""
 
 JUDGING = (
-    "answer", "audit", "authoring", "case", "checks", "forbid", "judge", "mutants", "notebook", "workbench",
+    "answer", "audit", "authoring", "case", "checks", "forbid", "judge", "mutants", "notebook", "patterns", "workbench",
 )  # fmt: skip
 """The package's modules that a result of the audit depends on."""
 
@@ -351,17 +351,24 @@ def _audit_mutants(
             yield f"the mutant {mutant.description} passes"
         else:
             result.mutants_killed += 1
-            result.mutants_named += verdict.misconception is not None or verdict.status == "error" or _specific(verdict)
+            result.mutants_named += verdict.misconception is not None or _specific(verdict)
     for description in sorted(unused):
         yield f"the list of equivalent mutants names one that is not generated: {description}"
 
 
 def _specific(verdict: Verdict) -> bool:
-    """Whether the message says more than that numbers differ: shape, dtype, None, NaN, an input changed, a missing gradient."""
-    return any(
-        word in verdict.message
-        for word in ("has shape", "has dtype", "None", "NaN", "in place", "names", "is a ", "results")
+    """Whether the message says more than that numbers differ: an exception, a shape, a dtype, None, NaN, an input changed, a property by its name,
+    or what all differences have in common."""
+    return (
+        verdict.pattern is not None
+        or any(case.state == "error" for case in verdict.cases)
+        or _TELLING.search(verdict.message) is not None
     )
+
+
+_TELLING = re.compile(
+    r"has shape|has dtype|None|NaN|in place|names|is a |results|is '.*'; expected|is (True|False); expected"
+)
 
 
 def content(notebook: Notebook, name: str, plan: Plan, papers: Path) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from autograder.answer import Answer, CaseRecord, Failure, Policy, Value
 from autograder.forbid import Use
+from autograder.patterns import Compared, pattern
 from autograder.recording import CheckRecording, Mistake
 from autograder.verdict import CaseVerdict, Verdict
 
@@ -74,11 +75,15 @@ def judge(answer: Answer | None, recording: CheckRecording, forbidden: Sequence[
         return _verdict(recording, "passed", "All cases agree.", cases=cases, points=recording.points)
 
     match = _recognise(answer, recording, {case.name for case in failed})
+    common = None
     lines = []
     if match is not None:
         lines.append(match.mistake.says)
         if not match.whole:
             lines.append(f"(That explains “{match.case}”; another case differs in some other way.)")
+    elif answer.error is None:
+        common = _in_common(answer, recording, cases)
+        lines += [common] if common else []
     # an exception says more than the cases that were not reached because of it
     first = (
         next((case for case in failed if case.state == "error"), failed[0])
@@ -107,6 +112,7 @@ def judge(answer: Answer | None, recording: CheckRecording, forbidden: Sequence[
         cases=cases,
         points=points,
         misconception=match.mistake.name if match else None,
+        pattern=common,
     )
 
 
@@ -117,8 +123,9 @@ def _verdict(
     cases: Sequence[CaseVerdict] = (),
     points: int = 0,
     misconception: str | None = None,
+    pattern: str | None = None,
 ) -> Verdict:
-    return Verdict(recording.check, status, points, recording.points, message, misconception, tuple(cases))
+    return Verdict(recording.check, status, points, recording.points, message, misconception, tuple(cases), pattern)
 
 
 def _unattempted(answer: Answer, recording: CheckRecording) -> str | None:
@@ -194,6 +201,42 @@ def _difference(expected: CaseRecord, found: CaseRecord, policy: Policy) -> Diff
     if policy.references is not None:
         return _rouge_difference([found.values[path].content for path in expected.values], policy)
     return None
+
+
+def _in_common(answer: Answer, recording: CheckRecording, cases: Sequence[CaseVerdict]) -> str | None:
+    """What the differences of an answer have in common, whatever mistake it is."""
+    compared = []
+    for case in recording.reference.cases:
+        found = answer.case(case.name)
+        if found is not None and found.error is None and found.values.keys() == case.values.keys():
+            compared += [one for path in case.values if (one := _compared(case, found, path)) is not None]
+    state = {passed: [case.name for case in cases if (case.state == "passed") is passed] for passed in (True, False)}
+    return pattern(compared, state[True], state[False])
+
+
+def _compared(case: CaseRecord, found: CaseRecord, path: str) -> Compared | None:
+    """One result beside the reference's, numbers as tensors without axes; None for what is no number or no tensor of the same shape and family."""
+    expected, policy = _as_tensor(case.values[path]), case.policy
+    value = _as_tensor(found.values[path])
+    if expected is None or value is None or policy.is_metric or policy.references is not None:
+        return None
+    if expected.shape != value.shape or _family(expected.dtype) != _family(value.dtype):
+        return None
+    least = least_scale(case)
+    if case.values[path].is_tensor:
+        wrong = _wrong_places(expected, value, policy, least)
+    else:
+        wrong = torch.tensor(_value_difference(case.values[path], found.values[path], policy, "", least) is not None)
+    inputs = tuple((name, one.content) for name, one in case.inputs.items() if one.is_tensor)
+    return Compared(case.name, _name_of(path, case, policy), expected, value, wrong, inputs)
+
+
+def _as_tensor(value: Value) -> torch.Tensor | None:
+    if value.is_tensor:
+        return value.content
+    if value.kind not in ("number", "boolean"):
+        return None
+    return torch.tensor(value.content if isinstance(value.content, bool) else float(_real(value.content)))
 
 
 def _same_error(one: Failure, other: Failure) -> bool:
@@ -340,24 +383,11 @@ def _tensor_difference(
         expected.dtype.is_floating_point and expected.dtype != found.dtype and not policy.any_dtype
     ):
         return Difference(f"{name} has dtype {_dtype(found.dtype)}; expected {_dtype(expected.dtype)}.")
-    if not expected.dtype.is_floating_point or policy.exact:
-        wrong = (expected != found) & ~((expected != expected) & (found != found))  # NaN where NaN was expected
-    elif expected.dtype == found.dtype and torch.equal(expected, found):
-        return None
-    else:
-        # half precisions are compared as what they hold; the tolerance is the coarser dtype's
-        tolerance = (
-            policy.tol if policy.tol is not None else max(TOLERANCE[expected.dtype], TOLERANCE.get(found.dtype, 0.0))
-        )
-        a, b = expected.double(), found.double()
-        nan = b.isnan() & ~a.isnan()
-        if nan.any():
-            return Difference(f"{name} has {int(nan.sum())} NaN, the first at {_index(nan)}.", expected, found)
-        finite = a.isfinite()
-        allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(_largest(a), least))
-        wrong = torch.where(finite, ~((a - b).abs() <= allowed), ~((a == b) | (a.isnan() & b.isnan())))
+    wrong = _wrong_places(expected, found, policy, least)
     if not wrong.any():
         return None
+    if found.dtype.is_floating_point and (nan := found.isnan() & ~expected.isnan()).any():
+        return Difference(f"{name} has {int(nan.sum())} NaN, the first at {_index(nan)}.", expected, found)
     count = int(wrong.sum())
     if expected.numel() == 0:
         return None
@@ -368,6 +398,22 @@ def _tensor_difference(
         expected,
         found,
     )
+
+
+def _wrong_places(expected: torch.Tensor, found: torch.Tensor, policy: Policy, least: float) -> torch.Tensor:
+    """Where two tensors of one shape and family of dtypes differ under the policy; of their shape, bool."""
+    if not expected.dtype.is_floating_point or policy.exact:
+        return (expected != found) & ~((expected != expected) & (found != found))  # NaN where NaN was expected
+    if expected.dtype == found.dtype and torch.equal(expected, found):
+        return torch.zeros(expected.shape, dtype=torch.bool)
+    # half precisions are compared as what they hold; the tolerance is the coarser dtype's
+    tolerance = (
+        policy.tol if policy.tol is not None else max(TOLERANCE[expected.dtype], TOLERANCE.get(found.dtype, 0.0))
+    )
+    a, b = expected.double(), found.double()
+    finite = a.isfinite()
+    allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(_largest(a), least))
+    return torch.where(finite, ~((a - b).abs() <= allowed), ~((a == b) | (a.isnan() & b.isnan())))
 
 
 def _family(dtype: torch.dtype) -> str:

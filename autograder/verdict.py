@@ -42,7 +42,9 @@ class CaseVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check came to. The first line of `message` says what matters most; `misconception` names a recognised mistake."""
+    """What a check came to. The first line of `message` says what matters most; `misconception` names a recognised mistake;
+    where there is none, `pattern` says what all differences have in common, if anything.
+    """
 
     check: str
     status: str
@@ -51,6 +53,7 @@ class Verdict:
     message: str
     misconception: str | None = None
     cases: tuple[CaseVerdict, ...] = ()
+    pattern: str | None = None
 
     @property
     def passed(self) -> bool:

@@ -1,0 +1,113 @@
+"""What the differences of a wrong answer have in common, said for mistakes that nobody has listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from autograder.case import Case
+from autograder.judge import judge
+from autograder.recording import CheckRecording
+from tests.test_judge import answer
+
+
+def said(reference: Callable[..., Any], learners: Callable[..., Any], experiment: Callable[..., None]) -> str | None:
+    recording = CheckRecording("f", 4, answer(reference, experiment))
+    verdict = judge(answer(learners, experiment), recording)
+    assert not verdict.passed
+    assert verdict.pattern is None or verdict.message.startswith(verdict.pattern)
+    return verdict.pattern
+
+
+def tensors(case: Case, f: Callable[..., Any]) -> None:
+    for rows in (3, 4):
+        case.call(f"{rows} rows", f, case.normal(rows, 5))
+
+
+def squares(case: Case, f: Callable[..., Any]) -> None:
+    for size in (3, 4):
+        case.call(f"size {size}", f, case.normal(size, size))
+
+
+@pytest.mark.parametrize(
+    ("reference", "learners", "sentence"),
+    [
+        (torch.tanh, lambda x: -torch.tanh(x), "Every value has the other sign."),
+        (torch.tanh, lambda x: 2 * torch.tanh(x), "Every value is 2 times what is expected."),
+        (torch.tanh, lambda x: torch.tanh(x) / 3, "Every value is 1/3 times what is expected."),
+        (torch.tanh, lambda x: torch.tanh(x) + 1, "Every value is 1 too large."),
+        (torch.tanh, lambda x: torch.tanh(x) - 0.25, "Every value is 1/4 too small."),
+        (torch.tanh, lambda x: x.clone(), "What comes back is `x` as it came in."),
+        (torch.tanh, torch.zeros_like, "Every value is 0."),
+        (torch.tanh, torch.ones_like, "Every value is the same, 1."),
+        (torch.tanh, lambda x: torch.tanh(x).flip(-1), "The values are in reverse order along axis -1."),
+        (torch.tanh, lambda x: torch.tanh(x).roll(1, -2), "The values are moved by one place along axis -2."),
+        (lambda x: x > 0, lambda x: x <= 0, "True and False are the other way round."),
+    ],
+)  # fmt: skip
+def test_how_values_are_related(reference: Callable[..., Any], learners: Callable[..., Any], sentence: str) -> None:
+    named = learners if isinstance(learners, type(lambda: 0)) else lambda x: learners(x)
+    assert said(lambda x: reference(x), named, tensors) == sentence
+
+
+def test_a_factor_that_depends_on_a_size() -> None:
+    found = said(lambda x: x / len(x), lambda x: x * 1.0, tensors)
+    assert found is not None and ("as it came in" in found or "one and the same factor" in found)
+    found = said(lambda x: x.cos() / len(x), lambda x: x.cos(), tensors)
+    assert found == (
+        "All values of a result are off by one and the same factor (3 in “3 rows”, 4 in “4 rows”): "
+        "a scale, or what is summed or averaged over."
+    )
+
+
+def test_axes_and_places() -> None:
+    assert said(lambda x: x.cos(), lambda x: x.cos().T, squares) == "Axes -2 and -1 are exchanged."
+    diagonal = said(lambda x: x.cos(), lambda x: x.cos() + torch.diag(x.diag().cosh()), squares)
+    assert diagonal == "Only the diagonal differs."
+
+    def last(x: torch.Tensor) -> torch.Tensor:
+        y = x.cos()
+        y[:, -1] = x[:, 0] * x[:, 1]
+        return y
+
+    assert said(lambda x: x.cos(), last, tensors) == "Only the last place along axis -1 differs."
+
+
+def test_which_result_and_which_cases() -> None:
+    def two(case: Case, f: Callable[..., Any]) -> None:
+        for kind in ("causal, short", "causal, long", "padded, short", "padded, long"):
+            case.call(kind, f, case.normal(4), "causal" in kind, labels=("output", "weights"))
+
+    assert (
+        said(lambda x, c: (x.cos(), x.sin()), lambda x, c: (x.cos(), x.sin() * x.cosh()), two)
+        == "Wrong: weights. Right in every case: output."
+    )
+    assert (
+        said(lambda x, c: (x.cos(), x.sin()), lambda x, c: (x.cos() * (x if c else 1), x.sin() * (x if c else 1)), two)
+        == "Only the cases with “causal” differ."
+    )
+    assert (
+        said(lambda x, c: (x.cos(), x.sin()), lambda x, c: (x.cos(), -x.sin()), two)
+        == "Wrong: weights. Right in every case: output. In what is wrong, every value has the other sign."
+    )
+
+
+def test_nothing_is_said_of_chance() -> None:
+    def one(case: Case, f: Callable[..., Any]) -> None:
+        case.call("a number", f, 3.0)
+
+    assert said(lambda x: x, lambda x: 2 * x, one) is None  # any one number is some factor of another
+    assert said(lambda x: x.cos(), lambda x: x.exp() - x**2, tensors) is None
+
+
+def test_an_error_and_a_shape_speak_for_themselves() -> None:
+    def fails(x: torch.Tensor) -> torch.Tensor:
+        raise ValueError("no")
+
+    assert said(lambda x: x, fails, tensors) is None
+    assert said(lambda x: x, lambda x: x[:1], tensors) is None
+    # NaN and infinity are no relation between values
+    assert said(lambda x: x, lambda x: x / 0, tensors) is None
