@@ -57,7 +57,7 @@ from papers.dcgan.data import ImageFolderDataset, build_transform
 from papers.dcgan.evaluation import diversity, feature_distance
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"  # told apart by colour-blind readers too
-torch.optim.SGD([torch.zeros(1)], lr=1.0)  # the first optimiser of a session loads much of PyTorch: once, here, and no check waits for it
+_ = torch.optim.SGD([torch.zeros(1)], lr=1.0)  # the first optimiser of a session loads much of PyTorch: once, here, and no check waits for it
 
 # %% tags=["parameters"]
 PROFILE = "quick"
@@ -103,10 +103,12 @@ def fit(
         ngf: width of the generator, and of the discriminator.
         batch_size: images a batch; shuffled, the last partial batch dropped (`build_dataloader`).
         lr: of both of the paper's optimisers (`build_optimizers`).
-        seed: decides initial weights, order and noise: the same seed gives the same generator, another one another.
+        seed: decides initial weights, order and noise: the same seed gives the same generator,
+            another one another.
         device: of networks and noise.
-        loop: called once, like `papers.dcgan.training.train`: loop(generator, discriminator, loader, epochs, opt_g, opt_d, criterion, sample_noise, **options).
-            Both networks have been initialised by `init_weights`; criterion is `build_criterion()`.
+        loop: called once, like `papers.dcgan.training.train`: loop(generator, discriminator,
+            loader, epochs, opt_g, opt_d, criterion, sample_noise, **options). Both networks have
+            been initialised by `init_weights`; criterion is `build_criterion()`.
         options: handed on to the loop: writer, checkpoint, report, fixed_noise.
 
     Returns: the generator that the loop has trained, in evaluation mode.
@@ -346,11 +348,13 @@ def draw(generator: nn.Module, noise: Tensor, batch_size: int = 64) -> Tensor:
     """Images from noise.
 
     Args:
-        generator: noise (B, nz, 1, 1) to images (B, C, H, W) in [-1, 1]. It runs in evaluation mode, and is left in the mode in which it came.
+        generator: noise (B, nz, 1, 1) to images (B, C, H, W) in [-1, 1]. It runs in evaluation
+            mode, and is left in the mode in which it came.
         noise: (N, nz, 1, 1), N ≥ 1. It is not changed.
         batch_size: at most so many at once.
 
-    Returns: images (N, C, H, W) in [0, 1], in the order of the noise, on the CPU; they need no gradient.
+    Returns: images (N, C, H, W) in [0, 1], in the order of the noise, on the CPU; they need no
+        gradient.
     """
     ### BEGIN SOLUTION
     mode = generator.training
@@ -493,14 +497,16 @@ def draw(generator, noise, batch_size=64):
 
 # %% tags=["export"]
 def nearest_neighbours(samples: Tensor, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k images that are nearest to each sample, by Euclidean distance over all pixels and channels.
+    """The k images that are nearest to each sample, by Euclidean distance over all pixels and
+    channels.
 
     Args:
         samples: (N, C, H, W).
         images: (M, C, H, W), M ≥ k.
         k: how many, at least 1.
 
-    Returns: distances (N, k), ascending, and indices into images (N, k), int64. (In which order equally near ones come is open.) The inputs are not changed.
+    Returns: distances (N, k), ascending, and indices into images (N, k), int64. (In which order
+        equally near ones come is open.) The inputs are not changed.
     """
     ### BEGIN SOLUTION
     distances = torch.cdist(samples.flatten(1), images.flatten(1))  # (N, M)
@@ -632,9 +638,11 @@ def memorised_share(samples: Tensor, training: Tensor, held_out: Tensor) -> floa
 
     Args:
         samples: (N, C, H, W).
-        training, held_out: (M, C, H, W), equally many of each: of a larger set the nearest image is nearer by chance alone.
+        training, held_out: (M, C, H, W), equally many of each: of a larger set the nearest image is
+            nearer by chance alone.
 
-    Returns: a float from 0 to 1. A sample whose nearest images in both sets are exactly equally near counts one half.
+    Returns: a float from 0 to 1. A sample whose nearest images in both sets are exactly equally
+        near counts one half.
 
     Raises: ValueError if there are not equally many training and held-out images.
     """

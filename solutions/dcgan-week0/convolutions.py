@@ -198,7 +198,8 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 # %% tags=["export"]
 def conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0
 ) -> Tensor:
     """A convolution as `torch.nn.functional.conv2d` computes it.
 
@@ -206,11 +207,14 @@ def conv2d(
         x: images, (N, C, H, W).
         weight: kernels, (O, C, kH, kW).
         bias: (O,), or None.
-        stride, padding: an int for both axes or a pair (height, width). Padding is zeros, on every side.
+        stride, padding: an int for both axes or a pair (height, width). Padding is zeros, on every
+            side.
 
-    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_output_size` says. Gradients flow to x, weight and bias; the inputs are not changed.
+    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_output_size` says. Gradients
+        flow to x, weight and bias; the inputs are not changed.
 
-    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*). F.pad and F.unfold are allowed.
+    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*). F.pad and F.unfold are
+    allowed.
     """
     ### BEGIN SOLUTION
     (s_h, s_w), (p_h, p_w) = pair(stride), pair(padding)
@@ -458,7 +462,9 @@ print(f"largest difference to F.conv2d: {(found - F.conv2d(photo, kernels, paddi
 
 
 # %% tags=["export"]
-def max_pool2d(x: Tensor, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> Tensor:
+def max_pool2d(
+    x: Tensor, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None = None,
+) -> Tensor:
     """The largest value of each window, for each image and channel by itself.
 
     Args:
@@ -466,9 +472,11 @@ def max_pool2d(x: Tensor, kernel: int | tuple[int, int], stride: int | tuple[int
         kernel: the window, an int or a pair (height, width).
         stride: an int or a pair (height, width); None means the same as `kernel`.
 
-    Returns: (N, C, H', W') in the dtype of x, with H' and W' as `conv_output_size` says for padding 0. Gradients flow to x, which is not changed.
+    Returns: (N, C, H', W') in the dtype of x, with H' and W' as `conv_output_size` says for padding
+        0. Gradients flow to x, which is not changed.
 
-    May not call torch's pooling (F.max_pool*, F.adaptive_max_pool*, torch.max_pool*, nn.MaxPool*, nn.AdaptiveMaxPool*).
+    May not call torch's pooling (F.max_pool*, F.adaptive_max_pool*, torch.max_pool*, nn.MaxPool*,
+    nn.AdaptiveMaxPool*).
     """
     ### BEGIN SOLUTION
     k_h, k_w = pair(kernel)
@@ -654,7 +662,8 @@ def conv_transpose_output_size(size: int, kernel: int, stride: int, padding: int
         stride: pixels between one copy of the kernel and the next.
         padding: pixels cut off at *each* end.
 
-    Returns: the smallest size that a convolution with the same kernel, stride and padding takes to `size`, an integer.
+    Returns: the smallest size that a convolution with the same kernel, stride and padding takes to
+        `size`, an integer.
     """
     ### BEGIN SOLUTION
     return (size - 1) * stride + kernel - 2 * padding
@@ -758,7 +767,8 @@ def conv_transpose_output_size(size, kernel, stride, padding):
 
 # %% tags=["export"]
 def conv_transpose2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0
 ) -> Tensor:
     """A transposed convolution as `torch.nn.functional.conv_transpose2d` computes it.
 
@@ -766,12 +776,15 @@ def conv_transpose2d(
         x: (N, C, H, W).
         weight: kernels, (C, O, kH, kW): the input's channels first.
         bias: (O,), or None.
-        stride: how far apart the copies of the kernel lie, an int for both axes or a pair (height, width).
+        stride: how far apart the copies of the kernel lie, an int for both axes or a pair (height,
+            width).
         padding: how many pixels are cut off on every side, an int or a pair (height, width).
 
-    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_transpose_output_size` says. Gradients flow to x, weight and bias; the inputs are not changed.
+    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_transpose_output_size` says.
+        Gradients flow to x, weight and bias; the inputs are not changed.
 
-    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*, torch.nn.grad). F.pad, F.unfold, F.fold and your own conv2d are allowed.
+    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*, torch.nn.grad). F.pad,
+    F.unfold, F.fold and your own conv2d are allowed.
     """
     ### BEGIN SOLUTION
     (s_h, s_w), (p_h, p_w) = pair(stride), pair(padding)

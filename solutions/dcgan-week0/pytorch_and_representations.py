@@ -78,7 +78,8 @@ class DigitDataset(Dataset):
         images: (N, 8, 8), a numpy array or tensor, pixels from 0 (paper) to 16 (ink).
         labels: (N,), integers.
 
-    len(dataset) is N; dataset[i] is (image, label): a float32 tensor (1, 8, 8) in [−1, 1], where pixel 0 becomes −1 and pixel 16 becomes 1, and an int. What was given is not changed.
+    len(dataset) is N; dataset[i] is (image, label): a float32 tensor (1, 8, 8) in [−1, 1], where
+    pixel 0 becomes −1 and pixel 16 becomes 1, and an int. What was given is not changed.
     """
 
     def __init__(self, images, labels) -> None:
@@ -406,9 +407,11 @@ def train_epoch(model: nn.Module, batches, optimizer: torch.optim.Optimizer) -> 
     Args:
         model: gives logits (B, C).
         batches: (images, labels) pairs, perhaps of different sizes: a DataLoader or a list.
-        optimizer: steps once for each batch, on the gradient of that batch's mean cross-entropy. Gradients left over from before do not count.
+        optimizer: steps once for each batch, on the gradient of that batch's mean cross-entropy.
+            Gradients left over from before do not count.
 
-    Returns: the mean cross-entropy over all examples, each measured before the step on its batch, as a float.
+    Returns: the mean cross-entropy over all examples, each measured before the step on its batch,
+        as a float.
     """
     ### BEGIN SOLUTION
     model.train()
@@ -631,10 +634,12 @@ def pca(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         x: data, (N, D), N > D or not; k is at most the rank of the centred data.
         k: how many.
 
-    Returns: (projected, components): the centred data's coordinates (N, k) along the components, and the components (k, D), of length 1, orthogonal, the direction of largest
-        variance first. The signs of the components are free. x is not changed.
+    Returns: (projected, components): the centred data's coordinates (N, k) along the components,
+        and the components (k, D), of length 1, orthogonal, the direction of largest variance first.
+        The signs of the components are free. x is not changed.
 
-    May not call sklearn.decomposition or torch.pca_lowrank. Singular values and eigenvalues may be taken from torch.linalg.
+    May not call sklearn.decomposition or torch.pca_lowrank. Singular values and eigenvalues may be
+    taken from torch.linalg.
     """
     ### BEGIN SOLUTION
     centred = x - x.mean(dim=0)
@@ -759,8 +764,9 @@ def k_means(x: Tensor, centres: Tensor, steps: int = 20) -> tuple[Tensor, Tensor
         centres: where to begin, (K, D).
         steps: how often (1) and (2) are done.
 
-    Returns: (centres, assignment): the centres (K, D) after the last step, and for each point the index (N,), int64, of the one of *these* centres that is nearest.
-        A centre without points stays where it is. The inputs are not changed.
+    Returns: (centres, assignment): the centres (K, D) after the last step, and for each point the
+        index (N,), int64, of the one of *these* centres that is nearest. A centre without points
+        stays where it is. The inputs are not changed.
 
     May not call sklearn.cluster or scipy.cluster.
     """
@@ -940,8 +946,11 @@ plt.show()
 
 
 # %% tags=["export"]
-def linear_probe(features: Tensor, labels: Tensor, classes: int, l2: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Ridge regression from features to one-hot labels: a linear classifier without any training loop.
+def linear_probe(
+    features: Tensor, labels: Tensor, classes: int, l2: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Ridge regression from features to one-hot labels: a linear classifier without any training
+    loop.
 
     Args:
         features: (N, D).
@@ -949,7 +958,8 @@ def linear_probe(features: Tensor, labels: Tensor, classes: int, l2: float = 1.0
         classes: how many.
         l2: λ > 0, the weight of ‖W‖² beside the *sum* of squared errors; the bias is not punished.
 
-    Returns: (weight (classes, D), bias (classes,)), in the dtype of the features, so that features @ weight.T + bias are scores. The inputs are not changed.
+    Returns: (weight (classes, D), bias (classes,)), in the dtype of the features, so that features
+        @ weight.T + bias are scores. The inputs are not changed.
 
     May not call sklearn.linear_model.
     """

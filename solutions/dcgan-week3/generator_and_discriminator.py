@@ -91,7 +91,8 @@ class Generator(nn.Module):
         ngf: channels of the last hidden layer; the first has 8·ngf.
         nc: channels of the image.
 
-    Its parameters are those of five transposed convolutions without bias and four batch-norms (PyTorch's defaults), and no others.
+    Its parameters are those of five transposed convolutions without bias and four batch-norms
+    (PyTorch's defaults), and no others.
     """
 
     def __init__(self, nz: int = 100, ngf: int = 64, nc: int = 3) -> None:
@@ -350,7 +351,8 @@ class Discriminator(nn.Module):
         nc: channels of the image.
         ndf: channels of the first hidden layer; the last has 8·ndf.
 
-    Its parameters are those of five convolutions without bias and three batch-norms (PyTorch's defaults), and no others.
+    Its parameters are those of five convolutions without bias and three batch-norms (PyTorch's
+    defaults), and no others.
     """
 
     def __init__(self, nc: int = 3, ndf: int = 64) -> None:
@@ -574,8 +576,9 @@ walk(Discriminator(), torch.randn(2, 3, 64, 64))
 def init_weights(module: nn.Module) -> None:
     """Initialise one layer in place, as `network.apply(init_weights)` does to all layers in turn.
 
-    Weights of nn.Conv2d and nn.ConvTranspose2d are drawn from N(0, 0.02²). Of nn.BatchNorm2d, the weight γ is drawn from N(1, 0.02²) and the bias β is 0.
-    The draws come from torch's global generator as it is: it is not seeded. Parameters stay the same objects.
+    Weights of nn.Conv2d and nn.ConvTranspose2d are drawn from N(0, 0.02²). Of nn.BatchNorm2d, the
+    weight γ is drawn from N(1, 0.02²) and the bias β is 0. The draws come from torch's global
+    generator as it is: it is not seeded. Parameters stay the same objects.
 
     Args:
         module: any layer or network. Kinds of layer not named above are left alone.
@@ -611,7 +614,7 @@ def _(case):
     case.record("weights of a convolution", spread(network[0].weight), tol=0.1)
     case.record("weights of a transposed convolution", spread(network[1].weight), tol=0.1)
     case.record("batch-norm's γ", spread(network[2].weight), tol=0.1)
-    case.record("batch-norm's β, smallest and largest", [float(network[2].bias.min()), float(network[2].bias.max())])
+    case.record("batch-norm's β, smallest and largest", [network[2].bias.min().item(), network[2].bias.max().item()])
     case.record("the parameters are still the same objects", [id(parameter) for parameter in network.parameters()] == before)
     case.record("they are still trained", all(parameter.requires_grad for parameter in network.parameters()))
     case.record("running statistics are left alone", [float(network[2].running_mean.abs().max()), float((network[2].running_var - 1).abs().max())])
@@ -750,7 +753,7 @@ for axis in (left, right):
 plt.show()
 
 # %% [markdown]
-# **What to see.** Left: both are bells of deviation 0.02, the one around 0, the other around 1. Right (mind the logarithmic axis): with γ around 1 the generator already answers to its noise. With γ around 0 its last
+# **What to see.** Left: both are bells of deviation 0.02, the one around 0, the other around 1 (drawn minus 1, so that they can be compared). Right (mind the logarithmic axis): with γ around 1 the generator already answers to its noise. With γ around 0 its last
 # batch-norm lets a fiftieth through: every pixel is nearly 0, whatever the noise.
 
 # %% [markdown]
@@ -768,8 +771,9 @@ plt.show()
 def build_criterion() -> Callable[[Tensor, Tensor], Tensor]:
     """Binary cross-entropy for a discriminator that returns logits.
 
-    Returns: something to call with logits (B,) and labels (B,) between 0 and 1, which gives their mean binary cross-entropy, one number that gradients flow
-        through. It is finite, and so are its gradients, for logits of ±10,000.
+    Returns: something to call with logits (B,) and labels (B,) between 0 and 1, which gives their
+        mean binary cross-entropy, one number that gradients flow through. It is finite, and so are
+        its gradients, for logits of ±10,000.
     """
     ### BEGIN SOLUTION
     return nn.BCEWithLogitsLoss()
@@ -872,7 +876,8 @@ def build_criterion():
 
 # %% tags=["export"]
 def build_optimizers(
-    generator: nn.Module, discriminator: nn.Module, lr: float = 2e-4, betas: tuple[float, float] = (0.5, 0.999)
+    generator: nn.Module, discriminator: nn.Module, lr: float = 2e-4,
+    betas: tuple[float, float] = (0.5, 0.999)
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Adam for each of the two networks.
 
@@ -1029,7 +1034,7 @@ for axis in (left, right):
 plt.show()
 
 # %% [markdown]
-# **What to see.** The loss begins near $2 \log 2 \approx 1.39$, a coin tossed twice, since the first logits say little about either kind of image. It falls within a few steps, and the logits of real and generated images part, to positive and negative.
+# **What to see.** The loss begins not far from $2 \log 2 \approx 1.39$, a coin tossed twice, since the first logits say little about either kind of image. It falls within a few steps, and the logits of real and generated images part, to positive and negative.
 # An untrained generator is no opponent. In week 4 it fights back.
 
 # %% [markdown] written="count_by_hand" points=2

@@ -94,12 +94,15 @@ def interpolate(z0: Tensor, z1: Tensor, steps: int, mode: str = "linear") -> Ten
     """Points on the way from one noise vector to another, both ends included.
 
     Args:
-        z0, z1: two vectors of the same shape: (nz,), or (nz, 1, 1) as the generator takes them. All their numbers together are one vector; neither has length 0.
+        z0, z1: two vectors of the same shape: (nz,), or (nz, 1, 1) as the generator takes them. All
+            their numbers together are one vector; neither has length 0.
         steps: how many points, at least 2.
-        mode: "linear", or "spherical": weights sin((1−t)Ω)/sin Ω and sin(tΩ)/sin Ω on the vectors as given, where Ω is the angle between them; linear where they are nearly parallel.
+        mode: "linear", or "spherical": weights sin((1−t)Ω)/sin Ω and sin(tΩ)/sin Ω on the vectors
+            as given, where Ω is the angle between them; linear where they are nearly parallel.
 
-    Returns: (steps, *z0.shape), in the dtype of z0: the first point is z0, the last z1, and t grows by equal steps. z0 and z1 are not changed.
-        (Opposite vectors: no arc is shorter than the others, and what comes out is not specified.)
+    Returns: (steps, *z0.shape), in the dtype of z0: the first point is z0, the last z1, and t grows
+        by equal steps. z0 and z1 are not changed. (Opposite vectors: no arc is shorter than the
+        others, and what comes out is not specified.)
 
     Raises: ValueError for any other mode.
     """
@@ -324,7 +327,7 @@ axis.axhspan(*pairs.norm(dim=-1).quantile(torch.tensor([0.01, 0.99])).tolist(), 
 for mode, colour, marker in (("linear", ORANGE, "o"), ("spherical", BLUE, "s")):
     lengths = torch.stack([interpolate(a, b, 11, mode=mode).norm(dim=1) for a, b in pairs])
     axis.plot(t, lengths.mean(0), marker + "-", color=colour, label=mode)
-axis.set(xlabel="t", ylabel="length of the point", ylim=(0, None), title="Mean length on the way between two noise vectors, $n_z$ = 100")
+axis.set(xlabel="$t$, from the first vector (0) to the second (1)", ylabel="length of the point", ylim=(0, None), title="Mean length on the way between two noise vectors, $n_z$ = 100")
 axis.legend(frameon=False, loc="lower left")
 axis.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -355,9 +358,11 @@ def latent_arithmetic(base: Tensor, minus: Tensor, plus: Tensor) -> Tensor:
     Args:
         base: noise vectors of images that show the one concept, (A, …).
         minus: of what is to be taken away, (B, …).
-        plus: of what is to be added, (C, …). A, B and C may differ; what follows them is the same, (nz,) or (nz, 1, 1).
+        plus: of what is to be added, (C, …). A, B and C may differ; what follows them is the same,
+            (nz,) or (nz, 1, 1).
 
-    Returns: one noise vector, in the shape of one of the exemplars and their dtype. The inputs are not changed.
+    Returns: one noise vector, in the shape of one of the exemplars and their dtype. The inputs are
+        not changed.
     """
     ### BEGIN SOLUTION
     return base.mean(dim=0) - minus.mean(dim=0) + plus.mean(dim=0)
@@ -471,8 +476,9 @@ def feature_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         features: one row for each image, (N, d), N ≥ 2.
 
-    Returns: (mu (d,), sigma (d, d)): the mean, and the unbiased covariance (divided by N − 1), in float64 (the dtype that came in is accepted); accurate also where features are much larger than their spread.
-        The input is not changed.
+    Returns: (mu (d,), sigma (d, d)): the mean, and the unbiased covariance (divided by N − 1), in
+        float64 (the dtype that came in is accepted); accurate also where features are much larger
+        than their spread. The input is not changed.
 
     May not call torch.cov, torch.corrcoef, numpy.cov or numpy.corrcoef.
     """
@@ -604,11 +610,13 @@ def feature_statistics(features):
 
 # %% tags=["export"]
 def frechet_distance(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -> float:
-    """The squared Fréchet distance ‖μ1 − μ2‖² + tr(Σ1 + Σ2 − 2(Σ1Σ2)^½) between two normal distributions.
+    """The squared Fréchet distance ‖μ1 − μ2‖² + tr(Σ1 + Σ2 − 2(Σ1Σ2)^½) between two normal
+    distributions.
 
     Args:
         mu1, mu2: means, tensors (d,), float32 or float64.
-        sigma1, sigma2: covariances, tensors (d, d): symmetric, no eigenvalue negative, some perhaps 0.
+        sigma1, sigma2: covariances, tensors (d, d): symmetric, no eigenvalue negative, some perhaps
+            0.
 
     Returns: a float, ≥ 0 up to rounding. The inputs are not changed.
     """
@@ -830,7 +838,8 @@ def diversity(images: Tensor) -> float:
     Args:
         images: (N, C, H, W), or (N, anything), floating point, N ≥ 2.
 
-    Returns: a float: the mean, over all pairs of images i ≠ j, of ‖x_i − x_j‖, where all numbers of an image are one vector. The input is not changed.
+    Returns: a float: the mean, over all pairs of images i ≠ j, of ‖x_i − x_j‖, where all numbers of
+        an image are one vector. The input is not changed.
     """
     ### BEGIN SOLUTION
     return float(torch.pdist(images.flatten(1).double()).mean())  # pdist: the distances of all pairs i < j
@@ -959,7 +968,10 @@ def diversity(images):
 # | NaN | – | counts as low | a run that has blown up shall ring, too, and no comparison with NaN is true |
 
 # %% tags=["export"]
-def collapse_alarm(diversities: Sequence[float], reference: float, share: float = 0.5, patience: int = 3, warmup: int = 0) -> int | None:
+def collapse_alarm(
+    diversities: Sequence[float], reference: float, share: float = 0.5, patience: int = 3,
+    warmup: int = 0,
+) -> int | None:
     """When an alarm against mode collapse rings.
 
     Args:
@@ -967,9 +979,11 @@ def collapse_alarm(diversities: Sequence[float], reference: float, share: float 
         reference: the diversity of real images, > 0.
         share: a measurement is low if it is below share · reference, or NaN.
         patience: so many low measurements in a row ring the alarm, ≥ 1.
-        warmup: the first so many measurements are ignored: they neither ring nor count towards a row.
+        warmup: the first so many measurements are ignored: they neither ring nor count towards a
+            row.
 
-    Returns: the index, in `diversities`, of the measurement at which the alarm rings first, which is the last of the row; None if it never does.
+    Returns: the index, in `diversities`, of the measurement at which the alarm rings first, which
+        is the last of the row; None if it never does.
     """
     ### BEGIN SOLUTION
     row = 0
@@ -1355,7 +1369,7 @@ if all(len(zs) for zs in exemplars):
     print(f"of 9 results the feature network calls {int((found == other).sum())} {kinds[other]}; {int((edge > 0).sum())} have a bright border")
 else:
     print("The generator has not drawn two kinds in both sorts yet: train it longer.")
-works.generator.train()
+_ = works.generator.train()
 
 # %% [markdown]
 # **What to see.** Along a walk one thing turns into another without a jump, and what is in between is mostly a blend that is neither: the sign that the generator has learned a space and not a list. Between linear and spherical hardly anything differs to the eye when noise has only so many numbers and the generator is small.
@@ -1382,7 +1396,7 @@ axes["C"].axhline(variety, color=GREY, linestyle="--", label="real images")
 axes["C"].axhline(variety / 2, color=GREY, linestyle=":", label="the alarm's bar")
 axes["C"].axvline(updates, color=GREEN, label="discriminator's learning rate × 40")
 axes["C"].set(xlabel="updates", ylabel="diversity", ylim=(0, None), title="Mean distance between two generated images")
-axes["C"].legend(frameon=False, fontsize=8, loc="center right")
+axes["C"].legend(frameon=False, fontsize=8, loc="lower right")
 axes["C"].spines[["top", "right"]].set_visible(False)
 sheet(axes["A"], after_collapse[1], columns=12, title=f"collapsed: score {after_collapse[0]:.0f}")
 sheet(axes["B"], after_repair[1], columns=12, title=f"repaired: score {after_repair[0]:.0f}")
@@ -1429,6 +1443,9 @@ for (picture, losses, spread), (name, run) in zip(axes, runs.items()):
     losses.plot(run.loss_d, color=BLUE, linewidth=0.8, label="discriminator")
     losses.plot(run.loss_g, color=ORANGE, linewidth=0.8, label="generator")
     losses.set_yscale("symlog", linthresh=1)
+    losses.yaxis.set_major_locator(plt.FixedLocator([-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20]))
+    losses.yaxis.set_major_formatter("{x:g}")
+    losses.tick_params(axis="y", labelsize=7)
     losses.set_ylabel("loss, nats", fontsize=8)
     spread.plot(run.measured["step"], run.measured["diversity"], "o-", color=GREEN, markersize=3)
     spread.axhline(variety, color=GREY, linestyle="--")
@@ -1436,7 +1453,7 @@ for (picture, losses, spread), (name, run) in zip(axes, runs.items()):
     spread.set_ylabel("diversity", fontsize=8)
     for axis in (losses, spread):
         axis.spines[["top", "right"]].set_visible(False)
-axes[0, 1].legend(frameon=False, fontsize=7)
+axes[-1, 1].legend(frameon=False, fontsize=7, loc="center right")
 axes[0, 1].set_title("losses (log scale beyond ±1)", fontsize=9)
 axes[0, 2].set_title("diversity (dashed: real images)", fontsize=9)
 for axis in axes[-1, 1:]:
@@ -1466,7 +1483,7 @@ for name in ("as it should be", "too strong a discriminator"):
     print(f"{name:28} non-saturating {one:8.3f}   saturating {other:8.3f}   ratio {one / other:6.1f}")
 
 # %% [markdown]
-# **What to see.** Read each row from its losses to its picture.
+# **What to see.** Read each row from its losses to its picture. (Every score is measured on noise drawn anew, so the one above a picture and the one in the table differ a little.)
 #
 # - *Saturating loss*: hardly any harm here, and that is worth knowing. The slope vanishes only where the discriminator is sure, and in a balanced run it never is. The last lines printed show where the danger lies: for the networks of the next row the saturating loss has a far shorter gradient than the other.
 # - *Too strong a discriminator*: its loss is near 0, the generator's is high and stays there, and the images hardly change. The non-saturating gradient is long, but it points to no better place, since everything the generator can reach is judged alike.

@@ -110,16 +110,20 @@ def fit(
     epochs: int,
     validate: Callable[[nn.Module], float],
 ) -> tuple[list[float], list[float]]:
-    """Train for some epochs, validate after each, and leave the model with the weights of its best one.
+    """Train for some epochs, validate after each, and leave the model with the weights of its best
+    one.
 
     Args:
-        model, optimiser, rate: as of `papers.transformer.training.train_epoch`; steps are numbered from 1 and go on from epoch to epoch.
+        model, optimiser, rate: as of `papers.transformer.training.train_epoch`; steps are numbered
+            from 1 and go on from epoch to epoch.
         batches: gives the batches of an epoch, which has a number from 0.
         epochs: how many, at least 1.
-        validate: gives the model's score, higher is better. It is called once an epoch, with the model in evaluation mode.
+        validate: gives the model's score, higher is better. It is called once an epoch, with the
+            model in evaluation mode.
 
-    Returns: the losses of all steps, and the score after each epoch. Afterwards all of the model's state is that of the epoch with the highest score, the
-        earliest of several, and the model is in evaluation mode.
+    Returns: the losses of all steps, and the score after each epoch. Afterwards all of the model's
+        state is that of the epoch with the highest score, the earliest of several, and the model is
+        in evaluation mode.
     """
     ### BEGIN SOLUTION
     losses, scores, best = [], [], {}
@@ -408,8 +412,9 @@ plt.show()
 def facts_right(predictions: list[str], references: list[str]) -> float:
     """The share of the predictions that name every fact of their reference.
 
-    A word is a run of letters and digits; a fact is a word of the reference whose first character is an upper-case letter or a digit. It is named if the same
-    word, letter by letter and in the same case, is a word of the prediction; how often, and in which order, does not matter.
+    A word is a run of letters and digits; a fact is a word of the reference whose first character
+    is an upper-case letter or a digit. It is named if the same word, letter by letter and in the
+    same case, is a word of the prediction; how often, and in which order, does not matter.
 
     Args:
         predictions, references: as many of the one as of the other, at least one.
@@ -557,7 +562,8 @@ def summarize(texts: list[str]) -> list[str]:
     Args:
         texts: clean texts, any number, of any length; there may be none. The list is not changed.
 
-    Returns: as many summaries, in the order of the texts: plain text without special tokens. The same text gives the same summary, wherever it stands.
+    Returns: as many summaries, in the order of the texts: plain text without special tokens. The
+        same text gives the same summary, wherever it stands.
     """
     ### BEGIN SOLUTION
     if not texts:

@@ -21,7 +21,7 @@
 #
 # **Week 0 of the roadmap, point 3**: backpropagation, optimisation, activation functions.
 #
-# 1. Watch the [recommended PyTorch tutorial](https://www.youtube.com/watch?v=FHdlXe1bSe4), the parts on autograd and the training loop, if you have not yet.
+# 1. Watch the [recommended PyTorch tutorial](https://www.youtube.com/watch?v=FHdlXe1bSe4), the parts on autograd (PyTorch's way to compute gradients) and the training loop, if you have not yet.
 # 2. Keep paper and pencil ready: exercise 1 is the one piece of calculus in this course that is worth doing by hand once.
 
 # %% tags=["export"]
@@ -47,16 +47,19 @@ DATA_DIR = ""
 # %% [markdown]
 # ## Learning is walking downhill
 #
-# A network is a function with knobs: its **parameters**. The **loss** says how wrong it is. The **gradient** of the loss holds, for each parameter, how fast the loss grows when this parameter
+# A (neural) network is a function with knobs: its **parameters**. The **loss** $\ell$ says how wrong it is. The **gradient** of the loss holds, for each parameter, how fast the loss grows when this parameter
 # alone is turned up a little. So to make the loss smaller, turn every parameter against its gradient:
 #
 # $$\theta \leftarrow \theta - \eta\, \frac{\partial \ell}{\partial \theta}$$
 #
-# $\eta$ is the **learning rate**, `lr` in code. That is all of *gradient descent*; the rest of this notebook is how to get the gradients and how to step better.
+# $\theta$ stands for all the parameters, $\partial \ell / \partial \theta$ for the gradient, and the arrow reads "becomes". $\eta$ is the **learning rate**, `lr` in code: how far to turn. That is all of *gradient descent*; the rest of this notebook is how to get the gradients and how to step better (what does the stepping is called an *optimiser*).
 #
 # ## Why there is something between the layers
 #
-# Two linear layers in a row are one linear layer: $(xW_1)W_2 = x(W_1W_2)$. A network gains from depth only if something bends in between: the **activation function**, applied number by number.
+# A **linear layer** multiplies its input, a row $x$, by a matrix $W$ of parameters (its *weights*) and adds a row $b$ of them (its *bias*): $xW + b$. Two in a row are no more than one; without the biases, $(xW_1)W_2 = x(W_1W_2)$. A network gains from depth only if something bends in between: the **activation function**, applied number by number. Three are common (in code
+# `torch.relu`, `torch.sigmoid`, `torch.tanh`):
+#
+# $$\mathrm{ReLU}(z) = \max(0, z), \qquad \text{sigmoid } \sigma(z) = \frac{1}{1 + e^{-z}}, \qquad \tanh(z) = \frac{e^z - e^{-z}}{e^z + e^{-z}}$$
 
 # %% tags=["picture"]
 z = torch.linspace(-4, 4, 401)
@@ -84,9 +87,15 @@ plt.show()
 # %% [markdown]
 # ## Backpropagation is the chain rule, from the loss backwards
 #
-# Our network takes $B$ examples as rows of $x$ and computes
+# The **chain rule**: if $\ell$ depends on $s$, and $s$ on $h$, then slopes multiply, $\frac{\partial \ell}{\partial h} = \frac{\partial \ell}{\partial s} \cdot \frac{\partial s}{\partial h}$; and where $h$ acts on the loss along several
+# ways, the products are added up.
+#
+# Our network, a *multi-layer perceptron* (MLP), takes $B$ examples as rows of $x$ and computes
 #
 # $$z = xW_1 + b_1, \qquad h = \max(0, z), \qquad s = hW_2 + b_2, \qquad \ell = \frac1B\sum_{i=1}^{B}\bigl(\mathrm{logsumexp}(s_i) - s_{i,y_i}\bigr)$$
+#
+# The numbers in $h$, between the two layers, are its *hidden units*; $s$ holds the scores (logits) of the classes, a row $s_i$ for each example, and $y_i$ is the right class of example $i$. $\ell$ is the cross-entropy you know.
+# Computing all this from left to right is the *forward pass*.
 #
 # Write $\bar{s}$ for $\partial\ell/\partial s$, and so on: a letter with a bar has the shape of the letter. Going backwards, each line needs only the bar that came before it, and what the
 # forward pass computed.
@@ -98,17 +107,22 @@ plt.show()
 # | $h = \max(0, z)$ | $\bar z = \bar h$ where $z > 0$, else 0 | a unit that was off gets no blame |
 # | $z = xW_1 + b_1$ | ? | the same rule as two lines above |
 #
-# One-hot($y$) is the row with a 1 at the right class and 0 elsewhere. You need not remember where the transposes go: only one order of the factors has the right shape.
+# One-hot($y$) has in each row a 1 at the right class and 0 elsewhere. The table's first line is the derivative of $\mathrm{logsumexp}(s_i)$, which is the softmax, minus that of $s_{i,y_i}$. Its second line is the chain rule: entry $(k, c)$ of $W_2$ multiplies $h_{ik}$ and goes
+# into $s_{ic}$, for every example $i$, so its slope is $\sum_i h_{ik}\,\bar s_{ic}$: entry $(k, c)$ of $h^\top \bar s$. You need not remember where the transposes go: only one order of the factors has the right shape.
 #
 # ## Exercise 1 · `mlp_gradients`
 #
 # *Difficulty ●●● · 30 minutes · 5 points*
 #
 # The $\tfrac1B$ of the mean belongs to the gradient as well. At $z = 0$ exactly the slope of ReLU is a matter of taste; like PyTorch, take 0.
+# `cross_entropy` is there for you; `torch.softmax(s, dim=1)` and `F.one_hot(y, C)` (integers 0 and 1, with $C$ classes) give the first line of the table.
 
 # %% tags=["export"]
-def mlp_gradients(x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and gradients of a network with one hidden layer of ReLU units: linear, ReLU, linear, mean cross-entropy.
+def mlp_gradients(
+    x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients of a network with one hidden layer of ReLU units: linear, ReLU, linear,
+    mean cross-entropy.
 
     Args:
         x: B examples of D numbers, (B, D).
@@ -116,8 +130,9 @@ def mlp_gradients(x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: 
         W1, b1: the first layer, (D, H) and (H,).
         W2, b2: the second layer, (H, C) and (C,).
 
-    Returns: the mean cross-entropy in nats (a tensor without dimensions), and its gradients {"W1", "b1", "W2", "b2"}, each in the shape and dtype of its parameter.
-        The slope of ReLU at 0 counts as 0. No finite scores give NaN. The inputs are not changed.
+    Returns: the mean cross-entropy in nats (a tensor without dimensions), and its gradients {"W1",
+        "b1", "W2", "b2"}, each in the shape and dtype of its parameter. The slope of ReLU at 0
+        counts as 0. No finite scores give NaN. The inputs are not changed.
 
     May not call autograd: no backward(), torch.autograd, torch.func, requires_grad_().
     """
@@ -368,7 +383,7 @@ for name, value in parameters.items():
 #
 # $$v \leftarrow \mu v + g, \qquad p \leftarrow p - \eta v$$
 #
-# $\mu$ (`momentum`) is usually 0.9: an old gradient counts 10 % less with each step.
+# $g$ is the gradient, $p$ the parameter and $v$ the velocity. $\mu$ (`momentum`) is usually 0.9: an old gradient counts 10 % less with each step.
 #
 # ## Exercise 2 · `sgd_momentum_step`
 #
@@ -378,7 +393,9 @@ for name, value in parameters.items():
 # on the velocity, at the end.
 
 # %% tags=["export"]
-def sgd_momentum_step(param: Tensor, grad: Tensor, velocity: Tensor, lr: float, momentum: float) -> tuple[Tensor, Tensor]:
+def sgd_momentum_step(
+    param: Tensor, grad: Tensor, velocity: Tensor, lr: float, momentum: float,
+) -> tuple[Tensor, Tensor]:
     """One step of gradient descent with momentum: v ← μv + g, then p ← p − lr·v.
 
     Args:
@@ -386,7 +403,8 @@ def sgd_momentum_step(param: Tensor, grad: Tensor, velocity: Tensor, lr: float, 
         lr: learning rate.
         momentum: μ, from 0 (plain gradient descent) to below 1.
 
-    Returns: the new parameter and the new velocity, as new tensors in the dtype of the inputs. The inputs are not changed.
+    Returns: the new parameter and the new velocity, as new tensors in the dtype of the inputs. The
+        inputs are not changed.
 
     May not call torch.optim.
     """
@@ -503,7 +521,7 @@ equivalents(
 #
 # $$m \leftarrow \beta_1 m + (1-\beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1-\beta_2)\,g^2$$
 #
-# Both start at 0, so at first they are too small: after $t$ steps the weights of all gradients add up to $1-\beta^t$ rather than 1. Dividing by that is the **bias correction**:
+# The numbers $\beta_1$ and $\beta_2$ (`betas`), just below 1, say how much of the old average is kept in each step; this $v$ is another than the velocity above, and $g^2$ is taken number by number. Both averages start at 0, so at first they are too small: after $t$ steps the weights of all gradients add up to $1-\beta^t$ rather than 1. Dividing by that is the **bias correction**:
 #
 # $$\hat m = \frac{m}{1-\beta_1^{\,t}}, \qquad \hat v = \frac{v}{1-\beta_2^{\,t}}, \qquad p \leftarrow p - \eta\,\frac{\hat m}{\sqrt{\hat v} + \epsilon}$$
 #
@@ -534,11 +552,14 @@ def adam_step(
 
     Args:
         param, grad: tensors of one shape.
-        m, v: the running averages of the gradient and of its square, not bias-corrected; 0 before the first step.
+        m, v: the running averages of the gradient and of its square, not bias-corrected; 0 before
+            the first step.
         t: the number of this step, from 1.
-        lr, betas, eps: learning rate, decay of the two averages, and what keeps the denominator from 0 (added outside the root).
+        lr, betas, eps: learning rate, decay of the two averages, and what keeps the denominator
+            from 0 (added outside the root).
 
-    Returns: the new parameter, m and v (not bias-corrected), as new tensors in the dtype of the inputs. The inputs are not changed.
+    Returns: the new parameter, m and v (not bias-corrected), as new tensors in the dtype of the
+        inputs. The inputs are not changed.
 
     May not call torch.optim.
     """
@@ -725,7 +746,7 @@ plt.show()
 # %% [markdown]
 # ## The training loop
 #
-# In PyTorch a network is an `nn.Module`: it holds its parameters and computes when called, `model(inputs)`. An optimiser object from `torch.optim` holds the parameters and does your exercise 2 or 3 for each. One **update** is four lines:
+# In PyTorch a network is an `nn.Module`: it holds its parameters and computes when called, `model(inputs)`. `nn.Linear(2, 16)` is a linear layer from 2 numbers to 16, `nn.Sequential(a, b, c)` does one after the other. An optimiser object from `torch.optim` holds the parameters and does your exercise 2 or 3 for each. One **update** is four lines:
 #
 # ```
 # loss = loss_fn(model(inputs), targets)     forward
@@ -734,7 +755,8 @@ plt.show()
 # optimizer.step()                           move the parameters
 # ```
 #
-# One pass through all batches is an **epoch**. And there is a switch: some layers behave differently while training (dropout, batch normalisation). `model.train()` switches training mode on, `model.eval()` off.
+# `loss.item()` is the loss as a Python number. One pass through all batches is an **epoch**. And there is a switch: some layers behave differently while training (dropout puts random numbers to 0; batch normalisation uses the mean and deviation of
+# the batch at hand). `model.train()` switches training mode on, `model.eval()` off.
 #
 # ## Exercise 4 · `train`
 #
@@ -751,19 +773,25 @@ def two_moons(angle: Tensor, label: Tensor, noise: Tensor) -> Tensor:
 
 
 # %% tags=["export"]
-def train(model: nn.Module, batches, loss_fn, optimizer: torch.optim.Optimizer, epochs: int = 1) -> list[float]:
-    """Train a model: one update of its parameters for each batch, in the given order, `epochs` times over.
+def train(
+    model: nn.Module, batches, loss_fn, optimizer: torch.optim.Optimizer, epochs: int = 1,
+) -> list[float]:
+    """Train a model: one update of its parameters for each batch, in the given order, `epochs`
+    times over.
 
     Args:
         model: called as model(inputs).
         batches: a list (or anything that can be gone through repeatedly) of (inputs, targets).
-        loss_fn: called as loss_fn(outputs, targets); gives a tensor without dimensions, to be made small.
+        loss_fn: called as loss_fn(outputs, targets); gives a tensor without dimensions, to be made
+            small.
         optimizer: holds the parameters to be trained; its gradients may be cleared.
         epochs: how often to go through the batches.
 
-    Each update uses the gradient of its own batch alone. The model trains in training mode, whatever mode it comes in, and is handed back in evaluation mode.
+    Each update uses the gradient of its own batch alone. The model trains in training mode,
+    whatever mode it comes in, and is handed back in evaluation mode.
 
-    Returns: the loss of every batch as it was before its update, in order, as Python floats: epochs × number of batches.
+    Returns: the loss of every batch as it was before its update, in order, as Python floats: epochs
+        × number of batches.
     """
     ### BEGIN SOLUTION
     model.train()
@@ -1003,7 +1031,7 @@ for label, colour, marker in ((0, BLUE, "o"), (1, ORANGE, "^")):
     left.plot(*x[y == label].T, marker, color=colour, markersize=3, label=f"class {label}")
 figure.colorbar(image, ax=left, label="probability of class 1")
 left.set(title=f"what the network learned: {100 * accuracy:.1f} % of new points right", xlabel="$x_1$", ylabel="$x_2$")
-left.legend(frameon=False, loc="lower left", fontsize=8)
+left.legend(frameon=False, loc="lower right", fontsize=8)
 right.plot(losses, color=GREY, linewidth=0.6, label="each batch")
 right.plot(torch.tensor(losses).view(-1, 16).mean(1).repeat_interleave(16), color=BLUE, label="mean of each epoch")
 right.set(yscale="log", title="the loss", xlabel="update", ylabel="cross-entropy [nat]")

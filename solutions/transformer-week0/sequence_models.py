@@ -80,10 +80,12 @@ def encode_batch(sentences: list[str], vocabulary: dict[str, int]) -> Tensor:
 
     Args:
         sentences: B sentences. Words stand between spaces and are looked up in lower case.
-        vocabulary: the id of each word, and of "<pad>" and "<unk>", which may have any ids. It is not changed.
+        vocabulary: the id of each word, and of "<pad>" and "<unk>", which may have any ids. It is
+            not changed.
 
-    Returns: (B, L), int64, where L is the number of words of the longest sentence. Words that are not in the vocabulary get the id of "<unk>"; shorter sentences are filled
-        up on the right with the id of "<pad>".
+    Returns: (B, L), int64, where L is the number of words of the longest sentence. Words that are
+        not in the vocabulary get the id of "<unk>"; shorter sentences are filled up on the right
+        with the id of "<pad>".
     """
     ### BEGIN SOLUTION
     rows = [[vocabulary.get(word, vocabulary["<unk>"]) for word in sentence.lower().split()] for sentence in sentences]
@@ -213,7 +215,7 @@ print("after an embedding of width 4:", tuple(embedding(ids).shape), "= (sentenc
 #
 # $$h_t = \tanh(W_{ih}\,x_t + b_{ih} + W_{hh}\,h_{t-1} + b_{hh})$$
 #
-# The same weights are used at every step, so it reads sentences of any length. And each step needs the one before it, so the words of a sentence cannot be read at the same time. Section 1 of the paper names this as the
+# $x_t$ is the vector (embedding) of word $t$, and $h_t$ the memory after reading it; $W_{ih}$ and $b_{ih}$ lead from the *input* to the *hidden* state, $W_{hh}$ and $b_{hh}$ from the hidden state to the next. The same weights are used at every step, so it reads sentences of any length. And each step needs the one before it, so the words of a sentence cannot be read at the same time. Section 1 of the paper names this as the
 # problem: it "precludes parallelization within training examples".
 #
 # ## Exercise 2 · `rnn_forward`
@@ -225,9 +227,13 @@ print("after an embedding of width 4:", tuple(embedding(ids).shape), "= (sentenc
 # | vectors | columns, $W x$ | rows, `x @ W.T` | a batch is a matrix with an example in each row |
 # | biases | two, although one would do | two | they are PyTorch's parameters, which your code will be fed |
 # | order of dimensions | nothing | (batch, time, width) | batch first, everywhere in this course; `nn.RNN` needs `batch_first=True` for it |
+#
+# `x[:, t]` is step $t$ of every example, (B, D). `torch.stack(tensors, dim=1)` lays a list of tensors of one shape side by side along a new dimension 1.
 
 # %% tags=["export"]
-def rnn_forward(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
+def rnn_forward(
+    x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor,
+) -> tuple[Tensor, Tensor]:
     """A recurrent network with tanh, as nn.RNN(D, H, batch_first=True) computes it.
 
     Args:
@@ -236,7 +242,8 @@ def rnn_forward(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor,
         w_ih, w_hh: weights, (H, D) and (H, H).
         b_ih, b_hh: biases, (H,) each.
 
-    Returns: the hidden states after every step, (B, T, H), and the last of them, (B, H). The inputs are not changed.
+    Returns: the hidden states after every step, (B, T, H), and the last of them, (B, H). The inputs
+        are not changed.
 
     May not call nn.RNN*, nn.LSTM*, nn.GRU* or torch's functions behind them.
     """
@@ -378,13 +385,13 @@ def rnn_forward(x, h0, w_ih, w_hh, b_ih, b_hh):
 #
 # $$c' = f \odot c + i \odot g, \qquad h' = o \odot \tanh(c')$$
 #
-# where $\odot$ multiplies number by number. Each "…" is a linear function of $x$ and $h$ like that of the RNN, with weights of its own; PyTorch stacks the four on top of each other **in the order of the table: i, f, g, o**.
+# where $\sigma$ is the sigmoid of the last notebook, $\odot$ multiplies number by number, and a prime marks the state after this step. Each "…" is a linear function of $x$ and $h$ like that of the RNN, with weights of its own; PyTorch stacks the four on top of each other **in the order of the table: i, f, g, o**.
 #
 # ## Exercise 3 · `lstm_cell`
 #
 # *Difficulty ●●○ · 15 minutes · 4 points*
 #
-# One step only: the loop over time is the one you know.
+# One step only: the loop over time is the one you know. `z.chunk(4, dim=1)` cuts a tensor into four equal blocks of columns.
 
 # %% tags=["export"]
 def lstm_cell(
@@ -395,7 +402,8 @@ def lstm_cell(
     Args:
         x: inputs of this step, (B, D).
         state: the pair (h, c) from the step before, (B, H) each.
-        w_ih, w_hh: weights, (4H, D) and (4H, H): H rows for each of input gate, forget gate, candidate, output gate.
+        w_ih, w_hh: weights, (4H, D) and (4H, H): H rows for each of input gate, forget gate,
+            candidate, output gate.
         b_ih, b_hh: biases, (4H,) each, in the same order.
 
     Returns: the new pair (h, c). The inputs are not changed.
@@ -559,6 +567,8 @@ print(f"LSTM: largest difference {max((a - b).abs().max() for a, b in zip(expect
 #
 # $$\frac{\partial h_T}{\partial x_{T-d}} = \frac{\partial h_T}{\partial h_{T-1}}\,\frac{\partial h_{T-1}}{\partial h_{T-2}}\cdots\frac{\partial h_{T-d}}{\partial x_{T-d}}, \qquad \frac{\partial h_t}{\partial h_{t-1}} = \mathrm{diag}(1-h_t^2)\,W_{hh}$$
 #
+# $T$ is the last step. A derivative of one vector with respect to another is a matrix with a slope for every pair of their numbers; $\mathrm{diag}(1-h_t^2)$, with tanh's slopes on its diagonal and 0 elsewhere, comes from the tanh.
+#
 # If each factor shrinks a vector by a tenth, 50 of them shrink it to half a percent: the gradient **vanishes**. If each stretches it, it **explodes**. Let us measure it.
 #
 # ## Exercise 4 · `gradient_norm_by_distance`
@@ -566,20 +576,24 @@ print(f"LSTM: largest difference {max((a - b).abs().max() for a, b in zip(expect
 # *Difficulty ●●○ · 15 minutes · 3 points*
 #
 # To keep it simple and repeatable, the cell reads zeros, one example, from its zero state. (`cell(x)` without a state starts from zeros; `torch.autograd.grad(y, x)` gives the gradient of the number `y` with
-# respect to `x`, in a tuple, and leaves `.grad` alone.)
+# respect to `x`, in a tuple, and leaves `.grad` alone; `x` may be a list of tensors, made with `requires_grad_()`. An `nn.RNNCell` returns $h$, an `nn.LSTMCell` the pair $(h, c)$; an `nn.GRUCell`, a simpler relative of the LSTM, returns $h$.
+# The Euclidean norm, `.norm()`, is the length of a vector. The record from which PyTorch computes gradients is a tensor's gradient history; `.detach()` leaves it behind.)
 
 # %% tags=["export"]
 def gradient_norm_by_distance(cell: nn.Module, length: int) -> Tensor:
     """How strongly the last hidden state depends on the input d steps before the last, for every d.
 
-    The cell reads `length` inputs x_1 … x_length of zeros, one example of shape (1, cell.input_size) each, starting from its zero state (no state given). Let S be the sum
-    of the numbers of the hidden state after the last step (for an LSTM the h of its pair).
+    The cell reads `length` inputs x_1 … x_length of zeros, one example of shape (1,
+    cell.input_size) each, starting from its zero state (no state given). Let S be the sum of the
+    numbers of the hidden state after the last step (for an LSTM the h of its pair).
 
     Args:
-        cell: an nn.RNNCell, nn.GRUCell or nn.LSTMCell. Its parameters and their .grad stay as they are.
+        cell: an nn.RNNCell, nn.GRUCell or nn.LSTMCell. Its parameters and their .grad stay as they
+            are.
         length: number of steps, at least 1.
 
-    Returns: (length,), in the dtype of the cell's weights, without gradient history; entry d is the Euclidean norm of ∂S/∂x_(length−d): d = 0 is the last input, d = length−1 the first.
+    Returns: (length,), in the dtype of the cell's weights, without gradient history; entry d is the
+        Euclidean norm of ∂S/∂x_(length−d): d = 0 is the last input, d = length−1 the first.
     """
     ### BEGIN SOLUTION
     inputs = cell.weight_ih.new_zeros(length, 1, cell.input_size).requires_grad_()
@@ -768,7 +782,7 @@ plt.show()
 
 # %% [markdown]
 # **What to see.** The axis is logarithmic, so a straight line means "the same factor at every step". The RNN vanishes or explodes with small changes of its weights, and only a knife's edge in between lasts (and that only while the state stays near 0, where the slope of tanh is 1). The LSTM forgets too, but at a
-# rate that it can choose with its gate: kept nearly open it carries a gradient over many steps. It is better, not free: what is kept for 60 steps uses up room in the state for 60 steps.
+# rate that it can choose with its gate: kept nearly open it carries a gradient over many steps (the dashed line even rises a little, since what the cell shows comes back through the small weights as well). It is better, not free: what is kept for 60 steps uses up room in the state for 60 steps.
 
 # %% [markdown]
 # ## The experiment: remember the first word
@@ -779,7 +793,9 @@ plt.show()
 #
 # - an **RNN** and an **LSTM**: the answer is read off their last state;
 # - **attention**: each symbol gets its embedding plus a learned vector for its place. The last position asks (query), all positions answer (keys), and what they say (values) is averaged with softmax weights. You know these
-#   three lines from the first notebook. The path from the first symbol to the answer is *one* step, whatever the length.
+#   three lines from the first notebook. Queries, keys and values are made from the symbols' vectors by three linear layers, which is how they are learned. The path from the first symbol to the answer is *one* step, whatever the length.
+#
+# A network of your own is a class: `__init__` makes its layers, and `forward` says what happens when it is called. `x.mT` transposes the last two dimensions, and `@` then multiplies matrix by matrix, one pair for each example.
 
 # %%
 class RecurrentReader(nn.Module):

@@ -20,6 +20,9 @@
 # - say how wrong a prediction is (cross-entropy) and how undecided it is (entropy);
 # - put the three together: that is already attention.
 #
+# The paper's model, the *Transformer*, translates sentences. Its main part is *attention*: each word gathers what it needs from the others as a weighted average, in which what
+# suits it counts most. This notebook builds that average from its parts.
+#
 # **Week 0 of the roadmap, points 1, 2 and 5**: linear algebra and matrices, probability and statistics, a first look at self-attention.
 #
 # 1. Watch [Math Behind Softmax & Dot Product Attention](https://youtu.be/KphmOJnLAdI), and keep it open beside exercises 1 and 2.
@@ -27,7 +30,10 @@
 # 3. Watch [Attention Mechanism Explained](https://youtu.be/eMlx5fFNoYc) before the last section.
 #
 # How a notebook works: each exercise is a function with a gap. Fill it, run the cell, then run the check below it. The check says what is right, or shows the
-# smallest example on which your code differs. `hint("name of the exercise")` helps when you are stuck.
+# smallest example on which your code differs. `hint("name of the exercise")` helps when you are stuck, and `score()` at the end adds up your points.
+#
+# You need not read a check's code: it calls your function with the inputs it lists (`case.normal(2, 3)` is a 2 × 3 matrix drawn by chance) and compares what comes back. The cell with `PROFILE` holds settings;
+# leave them as they are.
 
 # %% tags=["export"]
 import math
@@ -47,15 +53,18 @@ DEVICE = "auto"
 DATA_DIR = ""
 
 # %% [markdown]
-# ## PyTorch in a dozen lines
+# ## PyTorch in fifteen lines
 #
-# A **tensor** is a block of numbers with a **shape**. A vector has one dimension, a matrix two, a batch of matrices three. Nearly every mistake you will make in this
+# A **tensor** is a block of numbers with a **shape**. A vector has one dimension, a matrix two, a batch of matrices three (a *batch* is several examples computed at once). In a shape
+# such as (…, 3) the dots stand for any dimensions in front. Nearly every mistake you will make in this
 # course is a mistake about shapes, so print them often.
 #
 # | you write | you get |
 # | --- | --- |
+# | `torch.tensor([[1.0, 2.0]])`, `torch.zeros(2, 3)`, `torch.arange(3)` | a new tensor: with these numbers; with zeros in the shape (2, 3); with 0, 1, 2 |
 # | `x.shape` | the sizes of all dimensions, such as `(2, 3)`: 2 rows of 3 numbers |
-# | `x * y`, `x + y`, `torch.exp(x)` | number by number, so the shapes have to fit |
+# | `x.dtype` | the kind of its numbers: `float32` (about 7 digits, the usual one), `float64` (about 16), `int64` (whole numbers), `bool` (True or False) |
+# | `x * y`, `x + y`, `torch.exp(x)`, `torch.log(x)` | number by number, so the shapes have to fit |
 # | `x @ y` | the matrix product, $(n, d)$ times $(d, m)$ makes $(n, m)$ |
 # | `x.T` | rows and columns changed over (the transpose) |
 # | `x.sum(dim=0)`, `x.sum(dim=1)` | dimension 0 (or 1) is added up and disappears; `dim=-1` is the last one |
@@ -63,14 +72,15 @@ DATA_DIR = ""
 # | `x.amax(dim=1)` | the largest number of each row; `x.max(dim=1)` gives the numbers *and* their places |
 # | `x[0]`, `x[:, 1]`, `x[:, None]` | row 0; column 1; a new dimension of size 1 |
 # | `x[torch.arange(2), columns]` | one number a row: from row $i$ the one in column `columns[i]` (a tensor of integers) |
-# | `x == 0`, `mask.sum()` | True or False for each number; how many are True |
-# | `torch.where(mask, a, b)`, `x.masked_fill(mask, 0.0)` | `a` where True, else `b`; 0 where True, else `x` |
+# | `x.sum()`, `x.sum().item()` | all numbers added up: a tensor without dimensions; the same as a Python number |
+# | `mask = x == 0`, `mask.sum()` | True or False for each number (such a tensor is called a *mask*); how many are True |
+# | `torch.where(mask, a, b)`, `x.masked_fill(mask, 0.0)`, `x.clamp(min=1)` | `a` where True, else `b`; 0 where True, else `x`; 1 where `x` is below 1, else `x` |
 # | `x.exp_()`, `x += 1`, `x[0] = 1` | change `x` itself, which the caller still needs: avoid it on inputs |
 #
 # **Broadcasting**: if two shapes differ, a dimension of size 1 is repeated until they fit. So a column `(2, 1)` and a matrix `(2, 3)` can be
 # divided by each other. This is why `keepdim=True` matters: without it the shape is `(2,)`, which PyTorch reads as one *row*.
 #
-# Some checks ask that *gradients* can flow back. The next notebook explains them; here it is enough to compute with tensors from the first line to the last, and not
+# Some checks ask that *gradients* can flow back: PyTorch has to be able to say how much the result changes when an input is changed a little. The next notebook explains them; here it is enough to compute with tensors from the first line to the last, and not
 # to turn them into Python numbers in between.
 #
 # Run the cell and predict each line before you read it.
@@ -89,20 +99,21 @@ print(x / x.sum(dim=1, keepdim=True))
 #
 # $$x \cdot y = \sum_{i=1}^{d} x_i y_i = \|x\|\,\|y\|\cos\varphi$$
 #
-# It multiplies two vectors number by number and adds up. It is large if they point the same way, 0 if they stand at a right angle ($\varphi = 90°$), negative if they point
-# apart; and it grows with their lengths $\|x\|$, $\|y\|$. Machines store words as vectors, and this sum is how they ask "how similar are these two?".
+# It multiplies two vectors of $d$ numbers, $x_1 \ldots x_d$ and $y_1 \ldots y_d$, number by number and adds up. With $\varphi$ for the angle between them, it is large if they point the same way, 0 if they stand at a right
+# angle ($\varphi = 90°$), negative if they point apart; and it grows with their lengths $\|x\|$, $\|y\|$. Machines store words as vectors, and this sum is how they ask "how similar are these two?".
 #
-# To compare each of $n$ vectors $x_i$ with each of $m$ vectors $y_j$, write the $x_i$ as rows of a matrix and the $y_j$ as rows of another, and look at what a matrix product is:
+# Now let $x_i$ be a whole vector. To compare each of $n$ vectors $x_i$ with each of $m$ vectors $y_j$, write the $x_i$ as rows of a matrix and the $y_j$ as rows of another, and look at what a matrix product is:
 #
 # $$(AB)_{ij} = \sum_k A_{ik} B_{kj}$$
 #
-# Row $i$ of $A$ meets **column** $j$ of $B$. We want row $i$ of $X$ to meet **row** $j$ of $Y$. What has to be done to $Y$ first?
+# $A_{ik}$ is the number in row $i$ and column $k$. Row $i$ of $A$ meets **column** $j$ of $B$. We want row $i$ of $X$ to meet **row** $j$ of $Y$. What has to be done to $Y$ first?
 #
 # ## Exercise 1 · `pairwise_dot_products`
 #
 # *Difficulty ●○○ · 10 minutes · 2 points*
 #
-# Result: the entry in row $i$ and column $j$ is $x_i \cdot y_j$. In the paper this is $QK^\top$, the first thing attention computes.
+# Result: the entry in row $i$ and column $j$ is $x_i \cdot y_j$. In the paper this is $QK^\top$, the first thing attention computes: $Q$ and $K$ are two matrices of vectors, and the
+# little $\top$ is the transpose.
 
 # %% tags=["export"]
 def pairwise_dot_products(x: Tensor, y: Tensor) -> Tensor:
@@ -112,7 +123,8 @@ def pairwise_dot_products(x: Tensor, y: Tensor) -> Tensor:
         x: n vectors as rows, (n, d), floating-point.
         y: m vectors as rows, (m, d), of the same dtype.
 
-    Returns: (n, m), in the dtype of the inputs; entry [i, j] is the dot product of x[i] and y[j]. The inputs are not changed, and gradients can flow back to both.
+    Returns: (n, m), in the dtype of the inputs; entry [i, j] is the dot product of x[i] and y[j].
+        The inputs are not changed, and gradients can flow back to both.
     """
     ### BEGIN SOLUTION
     return x @ y.T
@@ -253,7 +265,8 @@ def pairwise_dot_products(x, y):
 # ### Try it: words as arrows, and what happens in many dimensions
 #
 # Left: six words as made-up vectors in two dimensions. Middle: your function compares each with each. Right: the dot products of 1000 pairs of *random* vectors, whose
-# numbers are independent with mean 0 and variance 1, for growing width $d$.
+# numbers are independent with mean 0 and variance 1, for growing *width* $d$, the count of numbers in a vector. (The variance is the mean of the squared distances from the mean; its root is the
+# standard deviation. Variances of independent numbers add up.)
 
 # %% tags=["picture"]
 words = ["cat", "dog", "kitten", "car", "truck", "not"]
@@ -291,7 +304,8 @@ plt.show()
 # %% [markdown]
 # **What to see.** Animals agree with animals and vehicles with vehicles, the word that points away has negative products, and long vectors have large products even with
 # themselves. The matrix is symmetric, since $x \cdot y = y \cdot x$. Right: dot products of random vectors grow as $\sqrt{d}$. Each of the $d$ products
-# adds variance 1, so the sum has variance $d$: wide vectors get large scores without being more similar. Keep this in mind until week 2, where it explains the $\sqrt{d_k}$ of attention.
+# adds variance 1, so the sum has variance $d$: wide vectors get large scores without being more similar. Keep this in mind until week 2, where it explains the $\sqrt{d_k}$ of
+# attention ($d_k$ is the width of the vectors that attention compares).
 
 # %% [markdown]
 # ## From scores to probabilities
@@ -302,7 +316,7 @@ plt.show()
 # $$\mathrm{softmax}(x)_i = \frac{e^{x_i}}{\sum_j e^{x_j}}$$
 #
 # Only differences count: adding the same $c$ to all scores multiplies the numerator and the sum by $e^c$, which cancels. That is not just elegant, it is the rescue. In single precision
-# (`float32`) $e^{89}$ is already larger than the largest number, so it becomes `inf`, and inf/inf is `nan` ("not a number"). Subtract the largest score first: then the largest exponential is
+# (`float32`) $e^{89}$ is already larger than the largest number, so it becomes `inf` (it *overflows*), and inf/inf is `nan` ("not a number"). Subtract the largest score first: then the largest exponential is
 # $e^0 = 1$ and nothing can overflow.
 #
 # ## Exercise 2 · `softmax`
@@ -316,19 +330,22 @@ plt.show()
 # | a score of $-\infty$ | probability $e^{-\infty} = 0$ | the same | it means "not allowed": attention's masks use it |
 # | nothing but $-\infty$ | $0/0$, undefined | zeros | a row in which nothing is allowed must not spoil the rest with `nan` |
 #
-# One of the points is for rows of nothing but $-\infty$. Solve the rest first.
+# In code, $-\infty$ is `-math.inf`; masks were in the table above. One of the points is for rows of nothing but $-\infty$. Solve the rest first.
 
 # %% tags=["export"]
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """Probabilities from scores, along one dimension.
 
     Args:
-        x: scores of any shape with at least one dimension; finite, or −∞ for what must not be chosen.
+        x: scores of any shape with at least one dimension; finite, or −∞ for what must not be
+            chosen.
         dim: the dimension along which the result adds up to 1.
 
-    Returns: the shape and dtype of x. Scores of any size give no NaN. Where all scores along `dim` are −∞, all results are 0. The input is not changed.
+    Returns: the shape and dtype of x. Scores of any size give no NaN. Where all scores along `dim`
+        are −∞, all results are 0. The input is not changed.
 
-    May not call torch's softmax or log_softmax in any form (torch.softmax, F.softmax, F.log_softmax, nn.Softmax, x.softmax(), …).
+    May not call torch's softmax or log_softmax in any form (torch.softmax, F.softmax,
+    F.log_softmax, nn.Softmax, x.softmax(), …).
     """
     ### BEGIN SOLUTION
     highest = x.amax(dim=dim, keepdim=True)
@@ -556,7 +573,7 @@ equivalents(
 # %% [markdown]
 # ### Try it: temperature
 #
-# Divide the scores by a number $T$ before the softmax. It is called the *temperature*: language models use it to write more or less freely.
+# Divide the scores by a number $T$ before the softmax. It is called the *temperature*. Language models, which write by drawing each next word from such probabilities, use it to write more or less freely.
 
 # %% tags=["picture"]
 scores = torch.tensor([2.0, 1.0, 0.5, -0.5, -2.0])
@@ -578,8 +595,8 @@ plt.show()
 # %% [markdown]
 # ## How wrong is a prediction?
 #
-# A model that chooses among $C$ classes (of a picture, or of all words that could come next) gives a score to each, called **logits**. With $p = \mathrm{softmax}(\text{logits})$ and the right
-# class $y$, the loss is how *surprised* the model is by the truth:
+# A model that chooses among $C$ classes (of a picture, or of all words that could come next) gives a score $x_j$ to each; such scores are called **logits**. With $p = \mathrm{softmax}(x)$ and $y$ for the number of the right
+# class, the **loss**, which says how bad the answer was, is how *surprised* the model is by the truth:
 #
 # $$\ell = -\log p_y = -\log \frac{e^{x_y}}{\sum_j e^{x_j}} = \log\sum_j e^{x_j} - x_y$$
 #
@@ -587,14 +604,15 @@ plt.show()
 # **cross-entropy**.
 #
 # The third form is the one to compute. If you take the softmax first and then its logarithm, a very small $p_y$ is rounded to 0 and the loss becomes $-\log 0 = \infty$, although the true
-# value may be, say, 200. The function $\log\sum_j e^{x_j}$ is called log-sum-exp; computed with the maximum taken out, $m + \log\sum_j e^{x_j - m}$, it never overflows.
+# value may be, say, 200. The function $\log\sum_j e^{x_j}$ is called log-sum-exp; computed with the maximum taken out, $m + \log\sum_j e^{x_j - m}$, it never overflows. `torch.logsumexp(x, dim=1)` does that for each row.
 #
 # ## Exercise 3 · `cross_entropy`
 #
 # *Difficulty ●●● · 25 minutes · 5 points*
 #
 # Sentences in a batch have different lengths, so the shorter ones are filled up with padding, and what the model predicts there must not count. Positions with the target `ignore_index` add nothing to the sum
-# **and nothing to the number of examples it is divided by**. One of the points is for batches in which every target is ignored: the loss is 0 and still has a gradient, all zeros, so that a training loop runs on.
+# **and nothing to the number of examples it is divided by**. One of the points is for batches in which every target is ignored: the loss is 0 and still has a gradient, all zeros, so that training, which asks
+# for the gradient of every batch, can go on.
 
 # %% tags=["export"]
 def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
@@ -603,11 +621,14 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> 
     Args:
         logits: scores of C classes for each of N examples, (N, C), floating-point.
         targets: the right class of each example, 0 … C−1, or `ignore_index`; (N,), int64.
-        ignore_index: the target of examples that do not count. It may be a class's number (that of padding, say).
+        ignore_index: the target of examples that do not count. It may be a class's number (that of
+            padding, say).
 
-    Returns: a tensor without dimensions. Logits of any finite size give a finite loss. If every target is ignored it is 0, with a gradient of zeros. The inputs are not changed.
+    Returns: a tensor without dimensions. Logits of any finite size give a finite loss. If every
+        target is ignored it is 0, with a gradient of zeros. The inputs are not changed.
 
-    May not call F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss or nn.NLLLoss. torch.logsumexp is welcome.
+    May not call F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss or nn.NLLLoss. torch.logsumexp is
+    welcome.
     """
     ### BEGIN SOLUTION
     kept = targets != ignore_index
@@ -813,7 +834,8 @@ def cross_entropy(logits, targets, ignore_index=-100):
 # %% [markdown]
 # ### Try it: the price of being sure
 #
-# Two classes, the first is right. Left: the loss against the probability that the model gave to the right class. Right: computed two ways against the score of the *wrong* class.
+# Two classes, the first is right. Left: the loss against the probability that the model gave to the right class. Right: computed two ways against the score of the *wrong* class. Learning changes the
+# scores little by little in the direction in which the loss falls, so the slope of these curves counts as much as their height.
 
 # %% tags=["picture"]
 p = torch.linspace(0.005, 1, 200)
@@ -843,12 +865,12 @@ plt.show()
 # %% [markdown]
 # ## How undecided is a distribution?
 #
-# **Entropy** is the surprise one has to expect on average:
+# Probabilities for all possible outcomes, $p_1 \ldots p_C$, are called a **distribution**. Its **entropy** is the surprise one has to expect on average:
 #
 # $$H(p) = -\sum_i p_i \log p_i$$
 #
 # It is 0 when the outcome is certain and $\log C$ when all $C$ outcomes are equally likely, its largest value. $e^{H}$ reads as "as undecided as a fair choice among so many"; for a language model this is
-# called *perplexity*. We will use entropy to see whether an attention head looks at one word or at all of them.
+# called *perplexity*. We will use entropy to see whether attention looks at one word or at all of them.
 #
 # ## Exercise 4 · `entropy`
 #

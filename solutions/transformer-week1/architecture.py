@@ -49,23 +49,23 @@ DATA_DIR = ""
 # ## What the paper set out to do
 #
 # In 2017 translation meant recurrent networks: one word after another, each step waiting for the one before (section 1). That is slow on hardware that likes to do thousands of things at once, and what
-# the first word said has to survive every step until it is needed. Convolutions can work on all positions at once, but two words far apart meet only after many layers (section 2). The paper keeps one idea of the
+# the first word said has to survive every step until it is needed. Convolutions (a window slid along the sentence, with the same weights at every place) can work on all positions at once, but two words far apart meet only after many layers (section 2). The paper keeps one idea of the
 # recurrent translators, *attention*, and drops the rest.
 #
 # | component | what it is for | the paper | here |
 # | --- | --- | --- | --- |
-# | multi-head self-attention | lets each word look at all others at once | 3.2 | week 2 |
+# | multi-head self-attention | lets each word look at all others at once, in several ways (*heads*) side by side; *self*: queries, keys and values all come from the same sentence | 3.2 | week 2 |
 # | positional encoding | tells the words' order, which attention cannot see | 3.5 | week 3 |
-# | feed-forward network | works on each word's vector by itself | 3.3 | week 3 |
-# | residual connection and layer normalisation | let deep stacks learn | 3.1 | week 3 |
-# | encoder and decoder | read one sentence; write another | 3.1 | week 3 |
+# | feed-forward network | two linear layers with a ReLU between, for each word's vector by itself | 3.3 | week 3 |
+# | residual connection and layer normalisation | add what went into a part to what comes out; bring each vector to mean 0 and variance 1. They let deep stacks learn | 3.1 | week 3 |
+# | encoder and decoder | read one sentence; write another, word by word | 3.1 | week 3 |
 
 # %% [markdown]
 # ## Exercise 1 · `sublayers`
 #
 # *Difficulty ●○○ · 5 minutes · 1 point*
 #
-# Encoder and decoder are stacks of $N = 6$ layers, and each layer is made of *sub-layers*. Section 3.1 lists them. Around every sub-layer stand a residual connection and a normalisation ("Add & Norm" in Figure 1); they
+# Encoder and decoder are stacks of $N = 6$ layers, and each layer is made of *sub-layers*. Section 3.1 lists them. *Masked* means that no word may look at words after it; *cross*-attention looks into the other sentence. Around every sub-layer stand a residual connection and a normalisation ("Add & Norm" in Figure 1); they
 # are not sub-layers themselves.
 
 # %% tags=["export"]
@@ -75,7 +75,8 @@ def sublayers(block: str) -> list[str]:
     Args:
         block: "encoder" or "decoder".
 
-    Returns: names out of "self-attention", "masked self-attention", "cross-attention" (the paper's "encoder-decoder attention") and "feed-forward".
+    Returns: names out of "self-attention", "masked self-attention", "cross-attention" (the paper's
+        "encoder-decoder attention") and "feed-forward".
     """
     ### BEGIN SOLUTION
     if block == "encoder":
@@ -331,7 +332,8 @@ plt.show()
 #
 # *Difficulty ●●○ · 20 minutes · 4 points*
 #
-# How large is the model? Every matrix and every bias can be counted from Figure 1 and section 3:
+# How large is the model? Every matrix and every bias can be counted from Figure 1 and section 3. $d_\text{model}$ is the width of the vectors that stand for words, $d_\text{ff}$ the width inside the feed-forward network, $h$ the number
+# of heads, and the *output projection* is the last linear layer, which makes a score for every word of the vocabulary.
 #
 # | part | learned | numbers |
 # | --- | --- | --- |
@@ -365,8 +367,9 @@ class TransformerConfig:
 def parameter_count(config: TransformerConfig) -> int:
     """How many numbers the model learns, exactly.
 
-    Biases everywhere but in the output projection; a LayerNorm after every sub-layer and none elsewhere (post-norm); d_model is divisible by h.
-    tied: source embedding, target embedding and output projection are one matrix; ValueError if the vocabularies differ.
+    Biases everywhere but in the output projection; a LayerNorm after every sub-layer and none
+    elsewhere (post-norm); d_model is divisible by h. tied: source embedding, target embedding and
+    output projection are one matrix; ValueError if the vocabularies differ.
     """
     ### BEGIN SOLUTION
     d, d_ff = config.d_model, config.d_ff
@@ -660,17 +663,23 @@ print(f"exact, with 37,000 tied words: base {base:,}, big {big:,}; base with 41,
 # *Difficulty ●●○ · 15 minutes · 3 points*
 #
 # Most errors in building a Transformer are errors of shape, and the worst are those where a wrong shape fits. So write the shapes down before building anything. With a batch of $B$ pairs, sources of $S$ and targets of $T$ tokens:
-# each head has queries and keys of width $d_k = d_\text{model}/h$, and one weight for every pair of a query and a key.
+# each head has queries and keys of width $d_k = d_\text{model}/h$, and one weight for every pair of a query and a key. The *memory* is what the encoder hands to the decoder.
 
 # %% tags=["export"]
-def trace_shapes(config: TransformerConfig, batch: int, src_len: int, tgt_len: int) -> dict[str, tuple[int, ...]]:
-    """The shape of everything that flows through the model: batch first, then heads where there are any, then positions, then width.
+def trace_shapes(
+    config: TransformerConfig, batch: int, src_len: int, tgt_len: int,
+) -> dict[str, tuple[int, ...]]:
+    """The shape of everything that flows through the model: batch first, then heads where there are
+    any, then positions, then width.
 
-    Returns: a dictionary with the keys "source tokens", "source vectors", "encoder queries", "encoder weights", "encoder hidden", "memory",
-        "target tokens", "target vectors", "decoder weights", "cross queries", "cross keys", "cross weights", "decoder output", "logits".
+    Returns: a dictionary with the keys "source tokens", "source vectors", "encoder queries",
+        "encoder weights", "encoder hidden", "memory", "target tokens", "target vectors", "decoder
+        weights", "cross queries", "cross keys", "cross weights", "decoder output", "logits".
 
-        Tokens are numbers, one for each word; vectors are embedded words; queries and keys are those of all heads, split; weights are attention weights, one row for each query;
-        "encoder hidden" is inside the feed-forward network; "decoder weights" are those of the decoder's self-attention; "cross …" belongs to cross-attention.
+        Tokens are numbers, one for each word; vectors are embedded words; queries and keys are
+        those of all heads, split; weights are attention weights, one row for each query; "encoder
+        hidden" is inside the feed-forward network; "decoder weights" are those of the decoder's
+        self-attention; "cross …" belongs to cross-attention.
     """
     ### BEGIN SOLUTION
     B, S, T, d, h = batch, src_len, tgt_len, config.d_model, config.h
@@ -906,12 +915,12 @@ def trace_shapes(config, batch, src_len, tgt_len):
 # | --- | --- |
 # | self-attention: everyone looks at everyone | `"self-attention"` |
 # | a recurrent network: one position after the other | `"recurrent"` |
-# | a convolution: a window of $k$ positions, with stacked, dilated windows to reach farther | `"convolutional"` |
+# | a convolution: a window of $k$ positions; layers are stacked and their windows *dilated* (with gaps that grow from layer to layer) to reach farther | `"convolutional"` |
 # | self-attention restricted to the $r$ nearest positions | `"restricted"` |
 #
 # | | the paper says | this code does | why |
 # | --- | --- | --- | --- |
-# | orders of growth | $O(n^2 \cdot d)$ and so on | the leading term as a number, with the constant 1 | numbers can be compared and drawn |
+# | orders of growth | $O(n^2 \cdot d)$: "grows like $n^2 d$", and so on | the leading term as a number, with the constant 1 | numbers can be compared and drawn |
 # | $\log_k n$ and $n/r$ | as they are | rounded up | there is no half layer |
 
 # %% [markdown]
@@ -925,7 +934,8 @@ def layer_complexity(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> floa
 
     Args:
         kind: "self-attention", "recurrent", "convolutional" or "restricted".
-        n: length of the sequence. d: width of the vectors. k: window of the convolution. r: neighbourhood of restricted self-attention.
+        n: length of the sequence. d: width of the vectors. k: window of the convolution. r:
+            neighbourhood of restricted self-attention.
     """
     ### BEGIN SOLUTION
     if kind == "self-attention":
@@ -1060,7 +1070,8 @@ def layer_complexity(kind, n, d, k=3, r=16):
 
 # %% tags=["export"]
 def sequential_operations(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> float:
-    """Table 1, "Sequential Operations": how many steps have to wait for each other, as a number. Arguments as of `layer_complexity`."""
+    """Table 1, "Sequential Operations": how many steps have to wait for each other, as a number.
+    Arguments as of `layer_complexity`."""
     ### BEGIN SOLUTION
     return n if kind == "recurrent" else 1
     ### END SOLUTION
@@ -1161,7 +1172,8 @@ def sequential_operations(kind, n, d, k=3, r=16):
 
 # %% tags=["export"]
 def maximum_path_length(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> float:
-    """Table 1, "Maximum Path Length": steps between the two positions farthest apart, as a whole number. Arguments as of `layer_complexity`; n ≥ 2.
+    """Table 1, "Maximum Path Length": steps between the two positions farthest apart, as a whole
+    number. Arguments as of `layer_complexity`; n ≥ 2.
 
     The convolution is dilated, ⌈log_k n⌉; restricted self-attention takes ⌈n/r⌉.
     """
@@ -1374,7 +1386,7 @@ plt.show()
 # ## Summary
 #
 # - The encoder's layers have two sub-layers, the decoder's three; around each stand a residual connection and a normalisation.
-# - $N\,(12 d^2 + 4 d\,d_\text{ff} + 24 d + 2 d_\text{ff})$ parameters in the layers, plus the words: 63.1 million for the base model with 37,000 tied words.
+# - Nearly all parameters sit in the layers, whose number does not depend on the length of a sentence, and in the matrix of words: 63.1 million together for the base model with 37,000 tied words.
 # - Self-attention trades arithmetic that grows with $n^2$ for one step and a path of length one.
 #
 # **Next**: week 2, where attention is built: first one head, then eight. In week 3 the model you have counted here is built, and your formula has to agree with it to the last parameter.

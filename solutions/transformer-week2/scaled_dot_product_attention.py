@@ -141,7 +141,9 @@ for name, what in {"raw": "q·k", "scaled": "q·k / √d_k"}.items():
 
 
 # %% tags=["export"]
-def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def scaled_dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Equation 1 of the paper, for any leading dimensions.
 
     Args:
@@ -669,7 +671,8 @@ print(f"{'the empty row':>25}: {ours[1, 0, 3, :4].tolist()} …")
 
 # %% tags=["export"]
 def causal_mask(n: int) -> Tensor:
-    """Which of n positions each of n positions may attend to, when none may see what comes after it.
+    """Which of n positions each of n positions may attend to, when none may see what comes after
+    it.
 
     Returns: boolean (n, n); entry (i, j) is True where query i may attend to key j.
     """
@@ -819,9 +822,11 @@ def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
 
     Args:
         tokens: token numbers (B, L).
-        pad_id: the number that stands for padding; it may be any, and padding may stand on either side.
+        pad_id: the number that stands for padding; it may be any, and padding may stand on either
+            side.
 
-    Returns: boolean (B, 1, L), True where there is a word; broadcasts over the queries of (B, Lq, L).
+    Returns: boolean (B, 1, L), True where there is a word; broadcasts over the queries of (B, Lq,
+        L).
     """
     ### BEGIN SOLUTION
     return (tokens != pad_id).unsqueeze(1)

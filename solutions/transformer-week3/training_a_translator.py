@@ -89,7 +89,8 @@ def teacher_forcing(target: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         target: token numbers (B, T), T ≥ 2: <bos>, the sentence, <eos>, perhaps padding.
 
-    Returns: the decoder's input (B, T − 1) and the labels (B, T − 1): label t is the token that follows input t. The target is not changed.
+    Returns: the decoder's input (B, T − 1) and the labels (B, T − 1): label t is the token that
+        follows input t. The target is not changed.
     """
     ### BEGIN SOLUTION
     return target[:, :-1], target[:, 1:]
@@ -220,14 +221,18 @@ def teacher_forcing(target):
 # | mean | nothing | over the positions that are not padding | else the loss of a batch would depend on how much padding it needed |
 
 # %% tags=["export"]
-def label_smoothing_loss(logits: Tensor, targets: Tensor, eps: float = 0.1, pad_id: int = 0) -> Tensor:
+def label_smoothing_loss(
+    logits: Tensor, targets: Tensor, eps: float = 0.1, pad_id: int = 0,
+) -> Tensor:
     """Cross-entropy with smoothed labels (section 5.4), the mean over what is not padding.
 
     Args:
         logits: (N, V), of any size: ±1000 is no trouble.
         targets: labels (N,), int64. Not all of them are padding.
-        eps: the label has probability (1 − eps) + eps/V, every other class eps/V. 0: plain cross-entropy.
-        pad_id: the class that stands for padding. Rows with this label do not count; as a class it has its eps/V like any other.
+        eps: the label has probability (1 − eps) + eps/V, every other class eps/V. 0: plain
+            cross-entropy.
+        pad_id: the class that stands for padding. Rows with this label do not count; as a class it
+            has its eps/V like any other.
 
     Returns: the loss, a tensor without dimensions.
 
@@ -671,15 +676,17 @@ def train_epoch(
     """One pass over the batches, in training mode: one update a batch (sections 5.1 to 5.4).
 
     Args:
-        model: called as model(src, decoder_input), gives logits (B, T − 1, V); `model.pad_id` is padding.
-        batches: pairs (src (B, S), target (B, T)), which can be gone through once; targets begin with <bos>.
+        model: called as model(src, decoder_input), gives logits (B, T − 1, V); `model.pad_id` is
+            padding.
+        batches: pairs (src (B, S), target (B, T)), which can be gone through once; targets begin
+            with <bos>.
         optimiser: its learning rate is set before each update, in every parameter group.
         rate: learning rate by number of the update, from 1.
         step: how many updates were made before; the first one here has number step + 1.
         eps: label smoothing.
 
-    Returns: the loss of each batch before its update, as floats. Gradients left over from before do not count. In which mode it leaves the model, and what
-        it leaves in the gradients, is open.
+    Returns: the loss of each batch before its update, as floats. Gradients left over from before do
+        not count. In which mode it leaves the model, and what it leaves in the gradients, is open.
     """
     ### BEGIN SOLUTION
     model.train()
@@ -923,13 +930,16 @@ def greedy_decode(model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_l
     """The likeliest next token, again and again.
 
     Args:
-        model: has `encode(src) -> memory (B, S, d_model)`, `decode(tgt (B, T), memory, src) -> logits (B, T, V)` and `pad_id`.
+        model: has `encode(src) -> memory (B, S, d_model)`, `decode(tgt (B, T), memory, src) ->
+            logits (B, T, V)` and `pad_id`.
         src: token numbers (B, S).
         bos_id, eos_id: beginning and end of a sentence.
         max_len: tokens written at most for each sentence, <eos> among them; at least 1.
 
-    Returns: token numbers (B, L), int64, L ≤ max_len: no <bos>; each row up to its <eos>, if there is one, and model.pad_id after it. Whether columns of nothing
-        but padding are cut off is open, and so is which of two equally likely tokens is taken. Computes no gradients; leaves the model in the mode it found.
+    Returns: token numbers (B, L), int64, L ≤ max_len: no <bos>; each row up to its <eos>, if there
+        is one, and model.pad_id after it. Whether columns of nothing but padding are cut off is
+        open, and so is which of two equally likely tokens is taken. Computes no gradients; leaves
+        the model in the mode it found.
     """
     ### BEGIN SOLUTION
     was_training = model.training
@@ -1268,7 +1278,10 @@ def sentence_scores(model: nn.Module, src: Tensor, output: Tensor, bos_id: int, 
 # The check does not decide what is a matter of taste: which hypotheses a narrow beam has dropped, equal scores, and what comes out if nothing has ended. It does ask for the objective above, and for a search that does not give up before the best is certain.
 
 # %% tags=["export"]
-def beam_search(model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_len: int, beam: int = 4, alpha: float = 0.6) -> Tensor:
+def beam_search(
+    model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_len: int, beam: int = 4,
+    alpha: float = 0.6,
+) -> Tensor:
     """The best sentence that a beam finds under the objective of `sentence_scores` (section 6.1).
 
     Args:
@@ -1276,8 +1289,9 @@ def beam_search(model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_len
         beam: how many unfinished hypotheses are kept; less than the vocabulary.
         alpha: length penalty, ≥ 0.
 
-    Returns: token numbers (B, L), L ≤ max_len, in the form of `greedy_decode`. It stops early only when no unfinished hypothesis of its beam can still beat the best
-        finished one. Computes no gradients; leaves the model in the mode it found.
+    Returns: token numbers (B, L), L ≤ max_len, in the form of `greedy_decode`. It stops early only
+        when no unfinished hypothesis of its beam can still beat the best finished one. Computes no
+        gradients; leaves the model in the mode it found.
     """
     ### BEGIN SOLUTION
     def penalty(length: int) -> float:
@@ -1697,7 +1711,8 @@ def average_checkpoints(checkpoints: list[dict[str, Tensor]]) -> dict[str, Tenso
     Args:
         checkpoints: state dicts of one model, oldest first; at least one. They are not changed.
 
-    Returns: a state dict with the same names, shapes and dtypes. Integer and boolean entries come from the last checkpoint.
+    Returns: a state dict with the same names, shapes and dtypes. Integer and boolean entries come
+        from the last checkpoint.
     """
     ### BEGIN SOLUTION
     average = {}

@@ -125,13 +125,16 @@ def clean(lines: Iterable[str]) -> tuple[list[dict[str, str]], dict[int, str]]:
     """Records from raw JSON lines, and what became of the other lines.
 
     Args:
-        lines: one JSON object a line, with the strings "text" and "summary"; other fields are ignored. May be a file: they can be gone through once.
+        lines: one JSON object a line, with the strings "text" and "summary"; other fields are
+            ignored. May be a file: they can be gone through once.
 
     Returns: the records, in order, and the problems.
-        A record is {"text": …, "summary": …}: HTML entities decoded once (&amp; is &), then every run of white space made one blank, none at either end.
-        The problems map the number of a line that gave no record (the first line is 1) to the reason, the first of these that holds:
-        "not JSON"; "field missing": JSON, but no object, or without one of the two fields, or one is not a string; "empty": a field is empty once it is
-        clean; "duplicate": an earlier record has this text once both are clean. Blank lines are counted, and are no problem.
+        A record is {"text": …, "summary": …}: HTML entities decoded once (&amp; is &), then every
+        run of white space made one blank, none at either end. The problems map the number of a line
+        that gave no record (the first line is 1) to the reason, the first of these that holds: "not
+        JSON"; "field missing": JSON, but no object, or without one of the two fields, or one is not
+        a string; "empty": a field is empty once it is clean; "duplicate": an earlier record has
+        this text once both are clean. Blank lines are counted, and are no problem.
     """
     ### BEGIN SOLUTION
     records, problems, seen = [], {}, set()
@@ -438,13 +441,16 @@ for record in records[:3]:
 def lead_k(text: str, k: int = 3) -> str:
     """The first k sentences of a text, the baseline of summarization.
 
-    A sentence ends with ".", "!" or "?" if white space or the end of the text comes next; what stands after the last such mark is a sentence too.
-    So "It cost 3.5 euros." is one sentence, and "Dr. No." are two.
+    A sentence ends with ".", "!" or "?" if white space or the end of the text comes next; what
+    stands after the last such mark is a sentence too. So "It cost 3.5 euros." is one sentence, and
+    "Dr. No." are two.
 
     Args:
-        text: clean, that is with single blanks and none at the ends. k: how many sentences, 0 or more.
+        text: clean, that is with single blanks and none at the ends. k: how many sentences, 0 or
+            more.
 
-    Returns: the sentences with their marks, joined by one blank; the whole text if it has no more than k.
+    Returns: the sentences with their marks, joined by one blank; the whole text if it has no more
+        than k.
     """
     ### BEGIN SOLUTION
     sentences = re.split(r"(?<=[.!?])\s", text)
@@ -574,7 +580,8 @@ def lead_k(text, k=3):
 
 # %% tags=["export"]
 def ngram_f1(prediction: Sequence[str], reference: Sequence[str], n: int) -> float:
-    """ROUGE-n of one summary: F1 of the n-grams that prediction and reference share (Lin 2004, section 2).
+    """ROUGE-n of one summary: F1 of the n-grams that prediction and reference share (Lin 2004,
+    section 2).
 
     Args:
         prediction, reference: their words. n: length of the runs, at least 1.
@@ -730,7 +737,8 @@ def ngram_f1(prediction, reference, n):
 
 # %% tags=["export"]
 def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many words the longest common subsequence of a and b has: in both, in the same order, not necessarily next to each other (Lin 2004, section 3).
+    """How many words the longest common subsequence of a and b has: in both, in the same order, not
+    necessarily next to each other (Lin 2004, section 3).
 
     Args:
         a, b: words; up to a few thousand, so nothing that tries all subsequences.
@@ -908,9 +916,11 @@ def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, fl
     """ROUGE-1, ROUGE-2 and ROUGE-L (the F1 of each) of predicted summaries, mean over the texts.
 
     Args:
-        predictions, references: as many of the one as of the other, at least one. They are split by `words`: lower case, no punctuation, no stemmer.
+        predictions, references: as many of the one as of the other, at least one. They are split by
+            `words`: lower case, no punctuation, no stemmer.
 
-    Returns: {"rouge1": …, "rouge2": …, "rougeL": …}, floats from 0 to 1; the same as the package rouge_score without its stemmer. A text that shares nothing with its reference counts 0.
+    Returns: {"rouge1": …, "rouge2": …, "rougeL": …}, floats from 0 to 1; the same as the package
+        rouge_score without its stemmer. A text that shares nothing with its reference counts 0.
     """
     ### BEGIN SOLUTION
     scores = {"rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0}
@@ -1182,14 +1192,19 @@ plt.show()
 # Numbers in the form that week 3's training takes: sources end with `<eos>`, targets begin with `<bos>` and end with `<eos>`, and nothing is longer than its limit, special tokens included. The limit cuts *words*; `<bos>` and `<eos>` stay. A target without `<eos>` teaches the model that long summaries never end.
 
 # %% tags=["export"]
-def build_dataset(records: Sequence[dict[str, str]], encode: Callable[[str], list[int]], max_source: int, max_target: int) -> list[tuple[list[int], list[int]]]:
+def build_dataset(
+    records: Sequence[dict[str, str]], encode: Callable[[str], list[int]], max_source: int,
+    max_target: int,
+) -> list[tuple[list[int], list[int]]]:
     """Records as pairs of token numbers, cut to length.
 
     Args:
         records: with "text" and "summary". encode: token numbers of a text, without special tokens.
-        max_source, max_target: how many numbers a source and a target may have at most, special tokens included; at least 3.
+        max_source, max_target: how many numbers a source and a target may have at most, special
+            tokens included; at least 3.
 
-    Returns: (source, target) for each record, in order. A source is the beginning of the text and EOS_ID; a target is BOS_ID, the beginning of the summary, EOS_ID.
+    Returns: (source, target) for each record, in order. A source is the beginning of the text and
+        EOS_ID; a target is BOS_ID, the beginning of the summary, EOS_ID.
     """
     ### BEGIN SOLUTION
     return [
