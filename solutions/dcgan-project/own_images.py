@@ -353,8 +353,7 @@ def draw(generator: nn.Module, noise: Tensor, batch_size: int = 64) -> Tensor:
         noise: (N, nz, 1, 1), N ≥ 1. It is not changed.
         batch_size: at most so many at once.
 
-    Returns: images (N, C, H, W) in [0, 1], in the order of the noise, on the CPU; they need no
-        gradient.
+    Returns: images (N, C, H, W) in [0, 1], in the order of the noise, on the CPU; they need no gradient.
     """
     ### BEGIN SOLUTION
     mode = generator.training
@@ -497,8 +496,7 @@ def draw(generator, noise, batch_size=64):
 
 # %% tags=["export"]
 def nearest_neighbours(samples: Tensor, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k images that are nearest to each sample, by Euclidean distance over all pixels and
-    channels.
+    """The k images that are nearest to each sample, by Euclidean distance over all pixels and channels.
 
     Args:
         samples: (N, C, H, W).

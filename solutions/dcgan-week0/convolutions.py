@@ -207,14 +207,12 @@ def conv2d(
         x: images, (N, C, H, W).
         weight: kernels, (O, C, kH, kW).
         bias: (O,), or None.
-        stride, padding: an int for both axes or a pair (height, width). Padding is zeros, on every
-            side.
+        stride, padding: an int for both axes or a pair (height, width). Padding is zeros, on every side.
 
     Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_output_size` says. Gradients
         flow to x, weight and bias; the inputs are not changed.
 
-    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*). F.pad and F.unfold are
-    allowed.
+    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*). F.pad and F.unfold are allowed.
     """
     ### BEGIN SOLUTION
     (s_h, s_w), (p_h, p_w) = pair(stride), pair(padding)
@@ -776,8 +774,7 @@ def conv_transpose2d(
         x: (N, C, H, W).
         weight: kernels, (C, O, kH, kW): the input's channels first.
         bias: (O,), or None.
-        stride: how far apart the copies of the kernel lie, an int for both axes or a pair (height,
-            width).
+        stride: how far apart the copies of the kernel lie, an int for both axes or a pair (height, width).
         padding: how many pixels are cut off on every side, an int or a pair (height, width).
 
     Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_transpose_output_size` says.

@@ -79,12 +79,10 @@ def value_function(d_real: Tensor, d_fake: Tensor) -> Tensor:
     """The value of the game for one batch of real and one of generated samples.
 
     Args:
-        d_real: D's probabilities for real samples, strictly between 0 and 1, any shape, (N,) or (N,
-            1) say.
+        d_real: D's probabilities for real samples, strictly between 0 and 1, any shape, (N,) or (N, 1) say.
         d_fake: D's probabilities for generated samples, alike; perhaps more or fewer of them.
 
-    Returns: V, in nats, a tensor without dimensions through which gradients flow. The inputs are
-        not changed.
+    Returns: V, in nats, a tensor without dimensions through which gradients flow. The inputs are not changed.
     """
     ### BEGIN SOLUTION
     return torch.log(d_real).mean() + torch.log(1 - d_fake).mean()
@@ -208,8 +206,7 @@ def optimal_discriminator(p_data: Tensor, p_g: Tensor) -> Tensor:
         p_data: densities (or probabilities) of the data, ≥ 0, any shape.
         p_g: of the generator, at the same points, in the same shape.
 
-    Returns: D* at each point, in the same shape and dtype; ½ where both are 0. The inputs are not
-        changed.
+    Returns: D* at each point, in the same shape and dtype; ½ where both are 0. The inputs are not changed.
     """
     ### BEGIN SOLUTION
     total = p_data + p_g
@@ -331,8 +328,7 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """The Jensen–Shannon divergence of two discrete distributions, in nats.
 
     Args:
-        p, q: probabilities, (…, K): along the last axis they are ≥ 0 and add up to 1. Zeros are
-            allowed.
+        p, q: probabilities, (…, K): along the last axis they are ≥ 0 and add up to 1. Zeros are allowed.
 
     Returns: (…), one divergence for each pair, between 0 and log 2, in the dtype of p. The inputs
         are not changed.

@@ -410,8 +410,7 @@ def train_epoch(model: nn.Module, batches, optimizer: torch.optim.Optimizer) -> 
         optimizer: steps once for each batch, on the gradient of that batch's mean cross-entropy.
             Gradients left over from before do not count.
 
-    Returns: the mean cross-entropy over all examples, each measured before the step on its batch,
-        as a float.
+    Returns: the mean cross-entropy over all examples, each measured before the step on its batch, as a float.
     """
     ### BEGIN SOLUTION
     model.train()
@@ -946,11 +945,8 @@ plt.show()
 
 
 # %% tags=["export"]
-def linear_probe(
-    features: Tensor, labels: Tensor, classes: int, l2: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """Ridge regression from features to one-hot labels: a linear classifier without any training
-    loop.
+def linear_probe(features: Tensor, labels: Tensor, classes: int, l2: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Ridge regression from features to one-hot labels: a linear classifier without any training loop.
 
     Args:
         features: (N, D).

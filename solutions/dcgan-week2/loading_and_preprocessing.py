@@ -1410,9 +1410,7 @@ with tempfile.TemporaryDirectory() as own:
 # The paper's batch size is 128 (section 4).
 
 # %% tags=["export"]
-def build_dataloader(
-    dataset: Dataset, batch_size: int, seed: int = 0, workers: int = 0,
-) -> DataLoader:
+def build_dataloader(dataset: Dataset, batch_size: int, seed: int = 0, workers: int = 0) -> DataLoader:
     """Shuffled, reproducible batches of equal size.
 
     Args:

@@ -610,13 +610,11 @@ def feature_statistics(features):
 
 # %% tags=["export"]
 def frechet_distance(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -> float:
-    """The squared Fréchet distance ‖μ1 − μ2‖² + tr(Σ1 + Σ2 − 2(Σ1Σ2)^½) between two normal
-    distributions.
+    """The squared Fréchet distance ‖μ1 − μ2‖² + tr(Σ1 + Σ2 − 2(Σ1Σ2)^½) between two normal distributions.
 
     Args:
         mu1, mu2: means, tensors (d,), float32 or float64.
-        sigma1, sigma2: covariances, tensors (d, d): symmetric, no eigenvalue negative, some perhaps
-            0.
+        sigma1, sigma2: covariances, tensors (d, d): symmetric, no eigenvalue negative, some perhaps 0.
 
     Returns: a float, ≥ 0 up to rounding. The inputs are not changed.
     """
@@ -979,8 +977,7 @@ def collapse_alarm(
         reference: the diversity of real images, > 0.
         share: a measurement is low if it is below share · reference, or NaN.
         patience: so many low measurements in a row ring the alarm, ≥ 1.
-        warmup: the first so many measurements are ignored: they neither ring nor count towards a
-            row.
+        warmup: the first so many measurements are ignored: they neither ring nor count towards a row.
 
     Returns: the index, in `diversities`, of the measurement at which the alarm rings first, which
         is the last of the row; None if it never does.

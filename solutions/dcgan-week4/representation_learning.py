@@ -646,8 +646,7 @@ for name, per_class in (("1,000", 100), ("50", 5)):
 
 # %% tags=["export"]
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Features with mean 0 and deviation 1 over the training images, and the test images on the
-    same scale.
+    """Features with mean 0 and deviation 1 over the training images, and the test images on the same scale.
 
     Args:
         train: (N, D). test: (M, D).
@@ -811,8 +810,7 @@ for number, channels in enumerate((64, 128, 256, 512), 1):
 
 # %% tags=["export"]
 def squared_hinge_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """The loss of a one-against-the-rest linear L2-SVM: the mean over images of the sum over
-    classes.
+    """The loss of a one-against-the-rest linear L2-SVM: the mean over images of the sum over classes.
 
     Args:
         scores: (N, C), one for each class.

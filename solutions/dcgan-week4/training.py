@@ -175,13 +175,11 @@ def discriminator_step(
         generator: noise to images. Its parameters stay as they are and get no gradient; its
             batch-norm statistics may change.
         discriminator: images (B, C, H, W) to logits (B,).
-        opt_d: holds the discriminator's parameters. Gradients that were left in them before do not
-            count.
+        opt_d: holds the discriminator's parameters. Gradients that were left in them before do not count.
         criterion: called with logits and labels of the same shape and dtype, gives a mean, like
             `build_criterion()`.
         real: images (B, C, H, W).
-        noise: (B, nz, 1, 1), as many as there are real images; the generated images are made from
-            it.
+        noise: (B, nz, 1, 1), as many as there are real images; the generated images are made from it.
 
     Real and generated images go through the discriminator in two calls, so that batch-norm never
     mixes them. Both networks are in training mode, and are left so.
@@ -409,15 +407,13 @@ def generator_step(
     criterion: Callable[[Tensor, Tensor], Tensor],
     noise: Tensor,
 ) -> Tensor:
-    """One update of the generator: the discriminator shall give its images label 1 (the
-    non-saturating loss).
+    """One update of the generator: the discriminator shall give its images label 1 (the non-saturating loss).
 
     Args:
         generator: noise to images.
         discriminator: images to logits (B,). Its parameters stay as they are; gradients may be left
             in them, and its batch-norm statistics may change.
-        opt_g: holds the generator's parameters. Gradients that were left in them before do not
-            count.
+        opt_g: holds the generator's parameters. Gradients that were left in them before do not count.
         criterion: called with logits and labels of the same shape and dtype, gives a mean, like
             `build_criterion()`.
         noise: (B, nz, 1, 1), which the images are made from.
@@ -942,8 +938,7 @@ def train(
     one of the generator.
 
     Args:
-        generator, discriminator: the networks; they are trained in training mode, in whatever mode
-            they come.
+        generator, discriminator: the networks; they are trained in training mode, in whatever mode they come.
         loader: gives (images, labels) for each batch of an epoch, and all of them again in the
             next; the labels do not matter. Has a length: batches an epoch.
         epochs: how many in all, those before a checkpoint included.
@@ -962,8 +957,7 @@ def train(
         report: called with (step, the discriminator's loss, the generator's loss) after each step,
             for a progress bar.
 
-    Returns: {"discriminator": losses, "generator": losses}, a float for each step that was made
-        now.
+    Returns: {"discriminator": losses, "generator": losses}, a float for each step that was made now.
     """
     ### BEGIN SOLUTION
     device = next(generator.parameters()).device

@@ -110,8 +110,7 @@ def fit(
     epochs: int,
     validate: Callable[[nn.Module], float],
 ) -> tuple[list[float], list[float]]:
-    """Train for some epochs, validate after each, and leave the model with the weights of its best
-    one.
+    """Train for some epochs, validate after each, and leave the model with the weights of its best one.
 
     Args:
         model, optimiser, rate: as of `papers.transformer.training.train_epoch`; steps are numbered

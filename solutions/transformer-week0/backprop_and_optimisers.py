@@ -776,14 +776,12 @@ def two_moons(angle: Tensor, label: Tensor, noise: Tensor) -> Tensor:
 def train(
     model: nn.Module, batches, loss_fn, optimizer: torch.optim.Optimizer, epochs: int = 1,
 ) -> list[float]:
-    """Train a model: one update of its parameters for each batch, in the given order, `epochs`
-    times over.
+    """Train a model: one update of its parameters for each batch, in the given order, `epochs` times over.
 
     Args:
         model: called as model(inputs).
         batches: a list (or anything that can be gone through repeatedly) of (inputs, targets).
-        loss_fn: called as loss_fn(outputs, targets); gives a tensor without dimensions, to be made
-            small.
+        loss_fn: called as loss_fn(outputs, targets); gives a tensor without dimensions, to be made small.
         optimizer: holds the parameters to be trained; its gradients may be cleared.
         epochs: how often to go through the batches.
 

@@ -588,8 +588,7 @@ def gradient_norm_by_distance(cell: nn.Module, length: int) -> Tensor:
     numbers of the hidden state after the last step (for an LSTM the h of its pair).
 
     Args:
-        cell: an nn.RNNCell, nn.GRUCell or nn.LSTMCell. Its parameters and their .grad stay as they
-            are.
+        cell: an nn.RNNCell, nn.GRUCell or nn.LSTMCell. Its parameters and their .grad stay as they are.
         length: number of steps, at least 1.
 
     Returns: (length,), in the dtype of the cell's weights, without gradient history; entry d is the

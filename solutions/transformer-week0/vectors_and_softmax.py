@@ -337,8 +337,7 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """Probabilities from scores, along one dimension.
 
     Args:
-        x: scores of any shape with at least one dimension; finite, or −∞ for what must not be
-            chosen.
+        x: scores of any shape with at least one dimension; finite, or −∞ for what must not be chosen.
         dim: the dimension along which the result adds up to 1.
 
     Returns: the shape and dtype of x. Scores of any size give no NaN. Where all scores along `dim`
@@ -627,8 +626,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> 
     Returns: a tensor without dimensions. Logits of any finite size give a finite loss. If every
         target is ignored it is 0, with a gradient of zeros. The inputs are not changed.
 
-    May not call F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss or nn.NLLLoss. torch.logsumexp is
-    welcome.
+    May not call F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss or nn.NLLLoss. torch.logsumexp is welcome.
     """
     ### BEGIN SOLUTION
     kept = targets != ignore_index

@@ -421,8 +421,8 @@ class MultiHeadAttention(nn.Module):
         d_model: width of the inputs and of the output.
         h: number of heads; divides d_model.
 
-    Holds four layers nn.Linear(d_model, d_model), with biases: `w_q`, `w_k`, `w_v` for queries,
-    keys and values, and `w_o` for the output.
+    Holds four layers nn.Linear(d_model, d_model), with biases: `w_q`, `w_k`, `w_v` for queries, keys
+    and values, and `w_o` for the output.
 
     May call what you have built so far, but not F.scaled_dot_product_attention,
         F.multi_head_attention_forward, nn.MultiheadAttention or nn.Transformer*.
@@ -448,8 +448,8 @@ class MultiHeadAttention(nn.Module):
         Args:
             query: (B, Lq, d_model).
             key, value: (B, Lk, d_model) each.
-            mask: boolean, (B, Lq, Lk) or (B, 1, Lk) or (Lq, Lk); True where a query may attend to a
-                key, in every head. None: every query may attend to every key.
+            mask: boolean, (B, Lq, Lk) or (B, 1, Lk) or (Lq, Lk); True where a query may attend to a key,
+                in every head. None: every query may attend to every key.
 
         Returns: the output (B, Lq, d_model) and the weights of every head (B, h, Lq, Lk).
         """
@@ -989,11 +989,10 @@ def from_torch(reference: nn.MultiheadAttention) -> MultiHeadAttention:
     """Our module with the weights of torch's.
 
     Args:
-        reference: keys and values as wide as the queries (no kdim, no vdim), with biases, no
-            add_bias_kv and no add_zero_attn; float32. It is not changed.
+        reference: keys and values as wide as the queries (no kdim, no vdim), with biases, no add_bias_kv and
+            no add_zero_attn; float32. It is not changed.
 
-    Returns: a MultiHeadAttention that computes the same. Its parameters are its own and can be
-        trained:
+    Returns: a MultiHeadAttention that computes the same. Its parameters are its own and can be trained:
         what happens to one module later does not change the other.
 
     May not call or keep nn.MultiheadAttention: the copy has to compute by itself. (Annotations and

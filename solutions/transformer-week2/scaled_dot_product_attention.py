@@ -671,8 +671,7 @@ print(f"{'the empty row':>25}: {ours[1, 0, 3, :4].tolist()} …")
 
 # %% tags=["export"]
 def causal_mask(n: int) -> Tensor:
-    """Which of n positions each of n positions may attend to, when none may see what comes after
-    it.
+    """Which of n positions each of n positions may attend to, when none may see what comes after it.
 
     Returns: boolean (n, n); entry (i, j) is True where query i may attend to key j.
     """
@@ -822,11 +821,9 @@ def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
 
     Args:
         tokens: token numbers (B, L).
-        pad_id: the number that stands for padding; it may be any, and padding may stand on either
-            side.
+        pad_id: the number that stands for padding; it may be any, and padding may stand on either side.
 
-    Returns: boolean (B, 1, L), True where there is a word; broadcasts over the queries of (B, Lq,
-        L).
+    Returns: boolean (B, 1, L), True where there is a word; broadcasts over the queries of (B, Lq, L).
     """
     ### BEGIN SOLUTION
     return (tokens != pad_id).unsqueeze(1)

@@ -1244,13 +1244,11 @@ class PositionwiseFeedForward(nn.Module):
 
 # %% tags=["export"]
 class Residual(nn.Module):
-    """A residual connection around a sub-layer, with normalisation and dropout (sections 3.1 and
-    5.4).
+    """A residual connection around a sub-layer, with normalisation and dropout (sections 3.1 and 5.4).
 
     Attributes: `norm`, a LayerNorm(d_model), and `dropout`, an nn.Dropout.
 
-    pre_norm False: norm(x + dropout(sublayer(x))), as printed. True: x +
-        dropout(sublayer(norm(x))).
+    pre_norm False: norm(x + dropout(sublayer(x))), as printed. True: x + dropout(sublayer(norm(x))).
     """
 
     def __init__(self, d_model: int, dropout: float = 0.1, pre_norm: bool = False) -> None:

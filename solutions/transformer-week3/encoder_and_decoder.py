@@ -279,9 +279,7 @@ class EncoderLayer(nn.Module):
     May not call nn.Transformer* or nn.MultiheadAttention.
     """
 
-    def __init__(
-        self, d_model: int, h: int, d_ff: int, dropout: float = 0.1, pre_norm: bool = False,
-    ) -> None:
+    def __init__(self, d_model: int, h: int, d_ff: int, dropout: float = 0.1, pre_norm: bool = False) -> None:
         super().__init__()
         ### BEGIN SOLUTION
         self.self_attention = MultiHeadAttention(d_model, h)
@@ -552,9 +550,7 @@ class DecoderLayer(nn.Module):
     May not call nn.Transformer* or nn.MultiheadAttention.
     """
 
-    def __init__(
-        self, d_model: int, h: int, d_ff: int, dropout: float = 0.1, pre_norm: bool = False,
-    ) -> None:
+    def __init__(self, d_model: int, h: int, d_ff: int, dropout: float = 0.1, pre_norm: bool = False) -> None:
         super().__init__()
         ### BEGIN SOLUTION
         self.self_attention = MultiHeadAttention(d_model, h)
@@ -571,10 +567,8 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """
         Args:
-            x: target, (B, T, d_model). memory: the encoder's output, (B, S, d_model); neither is
-                changed.
-            tgt_mask: (B, T, T) or broadcastable, for self-attention; True = may attend. None: no
-                restriction.
+            x: target, (B, T, d_model). memory: the encoder's output, (B, S, d_model); neither is changed.
+            tgt_mask: (B, T, T) or broadcastable, for self-attention; True = may attend. None: no restriction.
             memory_mask: (B, 1, S) or broadcastable to (B, T, S), for cross-attention.
 
         Returns: (B, T, d_model).

@@ -221,16 +221,13 @@ def teacher_forcing(target):
 # | mean | nothing | over the positions that are not padding | else the loss of a batch would depend on how much padding it needed |
 
 # %% tags=["export"]
-def label_smoothing_loss(
-    logits: Tensor, targets: Tensor, eps: float = 0.1, pad_id: int = 0,
-) -> Tensor:
+def label_smoothing_loss(logits: Tensor, targets: Tensor, eps: float = 0.1, pad_id: int = 0) -> Tensor:
     """Cross-entropy with smoothed labels (section 5.4), the mean over what is not padding.
 
     Args:
         logits: (N, V), of any size: ±1000 is no trouble.
         targets: labels (N,), int64. Not all of them are padding.
-        eps: the label has probability (1 − eps) + eps/V, every other class eps/V. 0: plain
-            cross-entropy.
+        eps: the label has probability (1 − eps) + eps/V, every other class eps/V. 0: plain cross-entropy.
         pad_id: the class that stands for padding. Rows with this label do not count; as a class it
             has its eps/V like any other.
 
@@ -676,10 +673,8 @@ def train_epoch(
     """One pass over the batches, in training mode: one update a batch (sections 5.1 to 5.4).
 
     Args:
-        model: called as model(src, decoder_input), gives logits (B, T − 1, V); `model.pad_id` is
-            padding.
-        batches: pairs (src (B, S), target (B, T)), which can be gone through once; targets begin
-            with <bos>.
+        model: called as model(src, decoder_input), gives logits (B, T − 1, V); `model.pad_id` is padding.
+        batches: pairs (src (B, S), target (B, T)), which can be gone through once; targets begin with <bos>.
         optimiser: its learning rate is set before each update, in every parameter group.
         rate: learning rate by number of the update, from 1.
         step: how many updates were made before; the first one here has number step + 1.

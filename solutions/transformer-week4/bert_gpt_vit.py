@@ -182,8 +182,7 @@ def mask_tokens(
         tokens: token numbers (B, L), int64.
         mask_id: the number of the [MASK] token.
         vocab_size: random tokens come from 0 … vocab_size − 1.
-        special_ids: a list of token numbers that are never chosen: padding, beginning, end, [MASK]
-            itself.
+        special_ids: a list of token numbers that are never chosen: padding, beginning, end, [MASK] itself.
         probability: that a token which is not special is chosen. 0: none, 1: all of them.
         generator: where all random numbers come from, on the CPU; the global generator of torch if
             None. A generator in the same state gives the same result, and every call moves it on.
@@ -474,8 +473,7 @@ class LanguageModel(nn.Module):
     Args:
         vocab_size: how many tokens there are. max_len: the longest sentence.
         d_model, h, N, d_ff, dropout: as of Encoder.
-        causal: True for GPT: a position sees itself and what came before. False for BERT: it sees
-            everything.
+        causal: True for GPT: a position sees itself and what came before. False for BERT: it sees everything.
         pad_id: the number of padding, which stands on the right and is seen by nobody.
 
     Attributes: `token_embedding` and `position_embedding`, each an nn.Embedding; `dropout`, an

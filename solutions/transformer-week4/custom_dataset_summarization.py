@@ -446,11 +446,9 @@ def lead_k(text: str, k: int = 3) -> str:
     "Dr. No." are two.
 
     Args:
-        text: clean, that is with single blanks and none at the ends. k: how many sentences, 0 or
-            more.
+        text: clean, that is with single blanks and none at the ends. k: how many sentences, 0 or more.
 
-    Returns: the sentences with their marks, joined by one blank; the whole text if it has no more
-        than k.
+    Returns: the sentences with their marks, joined by one blank; the whole text if it has no more than k.
     """
     ### BEGIN SOLUTION
     sentences = re.split(r"(?<=[.!?])\s", text)
@@ -580,8 +578,7 @@ def lead_k(text, k=3):
 
 # %% tags=["export"]
 def ngram_f1(prediction: Sequence[str], reference: Sequence[str], n: int) -> float:
-    """ROUGE-n of one summary: F1 of the n-grams that prediction and reference share (Lin 2004,
-    section 2).
+    """ROUGE-n of one summary: F1 of the n-grams that prediction and reference share (Lin 2004, section 2).
 
     Args:
         prediction, reference: their words. n: length of the runs, at least 1.

@@ -235,8 +235,7 @@ def tokenize_batch(
         batch: columns by name; batch["text"] is a list of str. There may be others, such as
             "label". It is not changed.
         tokenizer: of the model that is to read the texts. It may have no padding token.
-        max_length: tokens a text may have at most, special tokens among them. Longer texts lose
-            their end.
+        max_length: tokens a text may have at most, special tokens among them. Longer texts lose their end.
 
     Returns: the tokenizer's columns by name: "input_ids" and "attention_mask", each with a list for
         every text, of that text's own length (not padded). Further columns are allowed.
@@ -650,8 +649,7 @@ def fine_tune(
         tokenizer: pads the batches, each to its own longest text.
         train, validation: with columns "label", "input_ids" and "attention_mask" (as
             `tokenize_batch` makes them), and perhaps others, such as "text".
-        learning_rate: reached after warmup_steps, from 0, both ways linearly; at the end it is back
-            at 0.
+        learning_rate: reached after warmup_steps, from 0, both ways linearly; at the end it is back at 0.
         batch_size, epochs: every text of `train` once an epoch, in batches of so many, the last of
             which may be smaller.
         weight_decay: AdamW's, on all parameters but biases and LayerNorm.
@@ -1038,11 +1036,9 @@ def predict_probabilities(
             and is left in the mode it was found in.
         tokenizer: has a padding token.
         texts: at least one.
-        max_length: longer texts lose their end. batch_size: how many texts the model sees at a
-            time, at most.
+        max_length: longer texts lose their end. batch_size: how many texts the model sees at a time, at most.
 
-    Returns: probabilities (N, C) on the CPU, without gradients: row i is that of text i and adds up
-        to 1.
+    Returns: probabilities (N, C) on the CPU, without gradients: row i is that of text i and adds up to 1.
     """
     ### BEGIN SOLUTION
     was_training = model.training
