@@ -56,8 +56,8 @@ build: setup  ## regenerate notebooks, papers and recordings from solutions/*.py
 build-check: setup
 	@$(BIN)/autograder build --check
 
-run: setup  ## execute every solution notebook (quick profile)
-	@$(BIN)/autograder run -j $(JOBS)
+run: setup  ## execute every solution notebook (quick profile); RUN=--no-network cuts them off
+	@$(BIN)/autograder run -j $(JOBS) $(RUN)
 
 audit: setup  ## prove the checks where something changed: reference, stubs, mistakes, alternatives, mutants
 	@$(BIN)/autograder audit -j $(JOBS) $(AUDIT)

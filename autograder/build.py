@@ -13,8 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+from autograder import lean  # noqa: F401  before nbformat
+
+# isort: split
 import nbformat
 from traitlets.config import Config
 
@@ -33,7 +37,12 @@ class Report:
 
 def read_notebook(root: Path, path: Path) -> Notebook:
     """A solution source with its badge and set-up cell."""
-    address = repository_address(root)
+    return _read_notebook(path, path.read_text(encoding="utf-8"), repository_address(root))
+
+
+@lru_cache(maxsize=256)
+def _read_notebook(path: Path, text: str, address: str) -> Notebook:
+    """`text` is what the file holds: it is read again only where that has changed, since a process that grades asks for every source a few times."""
     assignment, name = path.parent.name, path.stem
     return source_form.read(path, setup_source(assignment, name, address), badge_source(assignment, name, address))
 

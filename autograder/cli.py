@@ -6,6 +6,7 @@ Exit status: 0 done, 1 something failed, 2 bad usage.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from autograder import __version__
+from autograder.workers import start_server
 
-# jsonschema would build a parser for addresses from it, which takes longer than all else here and which nothing here asks for
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+UNCONNECTED = "AUTOGRADER_UNCONNECTED"
+"""Set in the process that `run --no-network` becomes."""
 
 # where nobody sees a terminal (logs, CI), names are not cut to its width
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -205,6 +207,9 @@ def audit(
 @click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("executed"), show_default=True)
 @click.option("--cache/--no-cache", default=True, help="Execute only what changed since it succeeded.")
+@click.option(
+    "--network/--no-network", default=True, help="Without: as on a machine that is not connected. Needs bubblewrap."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
 def run(
     assignments: tuple[str, ...],
@@ -214,9 +219,20 @@ def run(
     jobs: int,
     out: Path,
     cache: bool,
+    network: bool,
     as_json: bool,
 ) -> None:
     """Execute solution notebooks and keep them."""
+    if not network and UNCONNECTED not in os.environ:
+        from autograder.sandbox import available, without_network
+
+        works, why = available()
+        if not works:
+            raise BadUsage(f"--no-network cuts the network off with bubblewrap: {why}")
+        os.environ[UNCONNECTED] = "1"  # what follows is this command once more, inside
+        sys.stdout.flush()
+        command = without_network([sys.executable, "-m", "autograder.cli", *sys.argv[1:]])
+        os.execvp(command[0], command)
     from rich.table import Table
 
     from autograder.notebook import SourceError
@@ -232,7 +248,8 @@ def run(
     root = find_root()
     try:
         with progress:
-            runs = run_all(root, assignments, parameters, jobs, out, tell, root / "build" / "runs" if cache else None)
+            known = root / "build" / ("runs" if network else "runs-without-network") if cache else None
+            runs = run_all(root, assignments, parameters, jobs, out, tell, known)
     except SourceError as error:
         raise BadUsage(str(error)) from error
     failed = [item for item in runs if not item.ok]
@@ -291,6 +308,8 @@ def grade(
     as_json: bool,
 ) -> None:
     """Grade a class: SUBMITTED holds <student>/<assignment>/<notebook>.ipynb."""
+    if scheduler is None:
+        start_server()  # first of all: it imports on another core what this process imports in the next lines
     from autograder.grade import GradingError, Limits, cluster
     from autograder.grade import grade as grade_class
     from autograder.notebook import SourceError

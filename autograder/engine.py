@@ -28,6 +28,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from autograder import lean  # before nbformat
+
+# isort: split
 import nbformat
 from nbformat import NotebookNode
 
@@ -50,16 +53,10 @@ def __getattr__(name: str) -> Any:
 
 
 # papermill looks for pyarrow's file system at import, for notebooks on Hadoop; it would bring numpy and its threads into this process
-_unused = "pyarrow" not in sys.modules
-if _unused:
-    sys.modules["pyarrow"] = None  # type: ignore[assignment]
-try:
+with lean.without("pyarrow"):
     import papermill
     from papermill.engines import Engine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
-finally:
-    if _unused:
-        del sys.modules["pyarrow"]
 
 PRELOAD = (
     "matplotlib.pyplot", "IPython", "safetensors.torch", "torch.nn.functional", "torch.utils.data",
@@ -758,6 +755,9 @@ class Zygote:
             # A family of hundreds takes long to measure: never more than half of one core for the monitor.
             time.sleep(min(0.5, time.monotonic() - began))
         if self._process is not None:
+            # Its socket is closed, so it ends by itself; killed, it would take its kernels' processor time out of the system's books.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
             self._process.kill()
             self._process.wait()
 
@@ -830,9 +830,9 @@ class Zygote:
             kernels, self._kernels = list(self._kernels), set()
         for kernel in kernels:
             kernel.close()
-        self._ended.set()
         if self._control is not None:
             self._control.close()
+        self._ended.set()
         if getattr(self, "_keeper", None) is not None:
             self._keeper.join(10)
         if self._sandbox is not None:

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -34,23 +34,26 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_all_start_methods, get_context, util
+from multiprocessing import util
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from autograder import lean  # noqa: F401  before nbformat
+
+# isort: split
 import nbformat
 
-from autograder import engine
-from autograder.answer import UnreadableAnswer, decode
+from autograder import engine, gradebook, workers
 from autograder.build import read_all
 from autograder.forbid import forbidden_uses
-from autograder.judge import judge
 from autograder.matching import Match, PlannedCell, ReleaseCell, UnreadableSubmission, assemble, match, read_submission
 from autograder.notebook import BEGIN_SOLUTION, END_SOLUTION, Notebook, new_cell, stubbed, to_ipynb, without_region
 from autograder.ordinary import OrdinaryKernels
 from autograder.papers_view import papers_before, visible_papers
-from autograder.recording import NoRecording, Recording
 from autograder.verdict import Verdict
+
+if TYPE_CHECKING:  # the workers' business: the process that writes pages does without torch, which takes long to import
+    from autograder.recording import Recording
 
 RESULT_FIELDS = (
     "student",
@@ -253,7 +256,7 @@ def _grade_one(job: Job) -> Graded:
     try:
         submission = read_submission(Path(job.path))
     except UnreadableSubmission as error:
-        return _same_for_all(recording, "unreadable", str(error))
+        return _same_for_all(notebook, "unreadable", str(error))
     found = match(submission, release)
     plan = assemble(found, release)
     run = _Run(job, plan, papers, _preloads(notebook))
@@ -294,6 +297,9 @@ def _judge_check(
     name: str, notebook: Notebook, recording: Recording, found: Match, plan: Sequence[PlannedCell], run: _Run
 ) -> dict[str, Any]:
     """One check's result line, less student and notebook."""
+    from autograder.answer import UnreadableAnswer, decode
+    from autograder.judge import judge
+
     expected = recording.checks[name]
     cell = found.found.get(name)
     matched_by = cell.matched_by if cell else "missing"
@@ -357,6 +363,7 @@ def _carried_forward(
     """A right exercise does not lose its points to a wrong one that it builds on: it is run again with the reference's in that one's place.
 
     Only a pass is taken from that run. Anything else keeps its first verdict, so nothing that the code might say about the reference gets out.
+    What is still the released stub is not run again: it cannot pass.
     """
     wrong: list[str] = []
     for line in checks:
@@ -366,36 +373,53 @@ def _carried_forward(
             found.found[name].cell if name in found.found else None
         }
         if line["status"] in ("wrong", "error", "partial", "not_attempted") and used and not merged:
-            again = [
-                replace(cell, source=_reference(notebook, cell.name or ""))
-                if cell.role == "exercise" and cell.name in used
-                else cell
-                for cell in plan
-                if cell.role != "check" or cell.name == name
-            ]
-            placed = {cell.name for cell in again if cell.role == "exercise"}
-            at = next((index for index, cell in enumerate(again) if cell.role in ("exercise", "check")), 0)
-            again[at:at] = [
-                PlannedCell("exercise", o, _reference(notebook, o), "release") for o in used if o not in placed
-            ]
-            second = _Run(job, again, run.papers, run.preload)
-            second.time_left = run.time_left  # a submission has its time once
-            if second.time_left > 1:
-                second.go()
-                run.time_left = second.time_left
-            run.cpu_seconds += second.cpu_seconds
-            verdict = _judge_check(name, notebook, recording, found, plan, second)
             listed = " and ".join(f"`{other}`" for other in used)
-            if verdict["status"] == "passed":  # right by itself: those that build on it may use it
-                yield {
-                    **verdict,
-                    "message": f"Right, and judged with the reference's {listed}, since yours is not right yet.",
-                }
-                continue
+            if not _untouched(name, found, plan):
+                second = _with_references(name, used, job, notebook, plan, run)
+                verdict = _judge_check(name, notebook, recording, found, plan, second)
+                if verdict["status"] == "passed":  # right by itself: those that build on it may use it
+                    yield {
+                        **verdict,
+                        "message": f"Right, and judged with the reference's {listed}, since yours is not right yet.",
+                    }
+                    continue
             line = {**line, "message": f"{line['message']}\nIt uses {listed}, which is not right yet: begin there."}
         if line["status"] != "passed":
             wrong.append(name)
         yield line
+
+
+def _with_references(
+    name: str, used: Sequence[str], job: Job, notebook: Notebook, plan: Sequence[PlannedCell], run: _Run
+) -> _Run:
+    """The notebook run for one check, the reference's exercises in place of those `used`; `run` is charged for it."""
+    again = [
+        replace(cell, source=_reference(notebook, cell.name or ""))
+        if cell.role == "exercise" and cell.name in used
+        else cell
+        for cell in plan
+        if cell.role != "check" or cell.name == name
+    ]
+    placed = {cell.name for cell in again if cell.role == "exercise"}
+    at = next((index for index, cell in enumerate(again) if cell.role in ("exercise", "check")), 0)
+    again[at:at] = [PlannedCell("exercise", o, _reference(notebook, o), "release") for o in used if o not in placed]
+    second = _Run(job, again, run.papers, run.preload)
+    second.time_left = run.time_left  # a submission has its time once
+    if second.time_left > 1:
+        second.go()
+        run.time_left = second.time_left
+    run.cpu_seconds += second.cpu_seconds
+    return second
+
+
+def _untouched(name: str, found: Match, plan: Sequence[PlannedCell]) -> bool:
+    """Whether nothing was written for an exercise: its cell is the released one, and no other in which something was written speaks of it."""
+    blank = {other for other, cell in found.found.items() if cell.untouched}
+    return name in blank and not any(
+        re.search(rf"\b{name}\b", cell.source)
+        for cell in plan
+        if cell.origin == "submission" and cell.name not in blank
+    )
 
 
 def _builds_on(name: str, plan: Sequence[PlannedCell]) -> set[str]:
@@ -428,7 +452,7 @@ def _reference(notebook: Notebook, name: str) -> str:
     return "\n".join(text for text in source.split("\n") if BEGIN_SOLUTION not in text and END_SOLUTION not in text)
 
 
-def _same_for_all(recording: Recording, status: str, message: str) -> Graded:
+def _same_for_all(notebook: Notebook, status: str, message: str) -> Graded:
     return Graded(
         [
             {
@@ -441,7 +465,7 @@ def _same_for_all(recording: Recording, status: str, message: str) -> Graded:
                 "matched_by": "missing",
                 "seconds": 0,
             }
-            for name, check in recording.checks.items()
+            for name, check in notebook.checks.items()
         ]
     )
 
@@ -599,6 +623,8 @@ def _course(root: str, key: str) -> tuple[Notebook, list[ReleaseCell], Path]:
 
 
 def _recording(stem: str) -> Recording:
+    from autograder.recording import Recording
+
     if stem not in _recordings:
         _recordings[stem] = Recording.load(Path(stem))
     return _recordings[stem]
@@ -686,6 +712,8 @@ def grade(
     """
     from autograder.sandbox import available
 
+    if executor is None:
+        workers.start_server()
     if ordinary and not unsafe:
         raise GradingError("there is no sandbox around ordinary kernels: say `--unsafe` with `--ordinary-kernels`")
     ordinary = ordinary or not engine.can_fork()[0]
@@ -696,6 +724,7 @@ def grade(
         )
     notebooks = read_all(root, assignments)
     submissions = collect(submitted, notebooks)
+    gradebook.prepare()  # while the server imports the grader: the first page, which waits for it, would hold up the workers
     handed_in = {submission.assignment for submission in submissions}
     notebooks = [notebook for notebook in notebooks if notebook.assignment in handed_in]
     out.mkdir(parents=True, exist_ok=True)
@@ -704,8 +733,8 @@ def grade(
         recordings = _make_recordings(root, notebooks, run_seed, out / "cache", jobs)
         plan = _plan(root, submissions, notebooks, run_seed, recordings, limits, unsafe, ordinary)
         pages = _Pages(out, plan, notebooks)
-        report = _grade_all(plan, out / "cache" / "graded", jobs, executor, progress, pages.write)
-        pages.write_missing(recordings)
+        report = _grade_all(plan, pages.notebooks, out / "cache" / "graded", jobs, executor, progress, pages.write)
+        pages.write_missing()
         report.results = pages.results()
         _write_tables(root, out, notebooks, report.results, pages.answers)
     return report
@@ -745,6 +774,7 @@ def _plan(
 
 def _grade_all(
     plan: Sequence[_Planned],
+    notebooks: Mapping[str, Notebook],
     cache: Path,
     jobs: int,
     executor: Executor | None,
@@ -775,7 +805,7 @@ def _grade_all(
             _write_atomically(cache / f"{key}.json", json.dumps(asdict(result)))
         else:  # a fault of ours, not the learner's: said so, not cached, and nobody else's grade changes
             result = _same_for_all(
-                _recording(todo[key].recording),
+                notebooks[todo[key].notebook],
                 "missing",
                 f"The grader failed on this notebook and gave no points; grade it again ({outcome!r}).",
             )
@@ -813,51 +843,110 @@ def _graded_here(todo: dict[str, Job], jobs: int) -> Iterator[tuple[str, Graded 
     """Results from local processes.
 
     Each has its share, in the order of notebooks, so that it starts few warm processes; one that is done takes from the
-    others' ends. A second submission waits at each, so that none idles while this process writes pages.
+    others' ends, where that saves time. A second submission waits at each, so that none idles while this process writes pages.
     """
     order = _by_notebook(todo)
     share = -(-len(order) // jobs)
-    shares = [deque(order[at : at + share]) for at in range(0, len(order), share)]
-    pools = [_one_process() for _ in shares]
+    shares = _Shares([deque(order[at : at + share]) for at in range(0, len(order), share)], todo)
+    places = range(len(shares.waiting))
+    pools = [_one_process() for _ in places]
     running: dict[Future[Graded], tuple[str, int, ProcessPoolExecutor]] = {}
     again: set[str] = set()
 
-    def begin(worker: int) -> None:
-        longest = max(shares, key=len)
-        if shares[worker] or longest:
-            key = shares[worker].popleft() if shares[worker] else longest.pop()
-            running[pools[worker].submit(grade_one, todo[key])] = key, worker, pools[worker]
+    def submit(worker: int, key: str) -> Future[Graded]:
+        try:
+            return pools[worker].submit(grade_one, todo[key])
+        except BrokenProcessPool:
+            pools[worker] = _one_process()
+            return pools[worker].submit(grade_one, todo[key])
+
+    def begin() -> None:
+        """Two submissions at each worker, as long as there are any that it should take."""
+        for _ in range(2):
+            busy = [worker for _, worker, _ in running.values()]
+            for worker in places:
+                key = shares.take(worker) if busy.count(worker) < 2 else None
+                if key is not None:
+                    running[submit(worker, key)] = key, worker, pools[worker]
 
     try:
-        for worker in [*range(len(pools)), *range(len(pools))]:
-            begin(worker)
+        begin()
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 key, worker, pool = running.pop(future)
                 error = future.exception()
+                shares.ended(worker)
                 if isinstance(error, BrokenProcessPool):  # it was killed, for want of memory perhaps: the rest goes on
                     if pools[worker] is pool:
                         pools[worker] = _one_process()
                     if key not in again:  # it may have been the other one's fault
                         again.add(key)
-                        shares[worker].appendleft(key)
-                        begin(worker)
+                        shares.waiting[worker].appendleft(key)
+                        begin()
                         continue
-                begin(worker)
+                begin()
                 yield key, error if isinstance(error, Exception) else future.result()
     finally:
         for pool in pools:
             pool.shutdown(cancel_futures=True)
 
 
+class _Shares:
+    """What waits for each worker, and who takes what.
+
+    waiting: keys by worker, in the order of grading.
+    """
+
+    def __init__(self, waiting: list[deque[str]], todo: Mapping[str, Job]) -> None:
+        self.waiting, self._todo = waiting, todo
+        self._warm: list[str | None] = [None] * len(waiting)  # the notebook that a worker's process serves
+        self._began = time.monotonic()
+        self._ended: list[list[float]] = [[] for _ in waiting]  # when a worker's first and latest submission ended
+        self._count = [0] * len(waiting)
+
+    def take(self, worker: int) -> str | None:
+        """The next submission for a worker, None where it had better do nothing."""
+        key = self._own(worker) or self._alike(worker) or self._slowest(worker)
+        if key is not None:
+            self._warm[worker] = self._todo[key].notebook
+        return key
+
+    def ended(self, worker: int) -> None:
+        """A submission of this worker's is done."""
+        self._ended[worker][1:] = [time.monotonic()]
+        self._count[worker] += 1
+
+    def _own(self, worker: int) -> str | None:
+        return self.waiting[worker].popleft() if self.waiting[worker] else None
+
+    def _alike(self, worker: int) -> str | None:
+        """Another's submission that this worker's warm process can serve."""
+        for share in sorted(self.waiting, key=len, reverse=True):
+            for key in reversed(share):
+                if self._todo[key].notebook == self._warm[worker]:
+                    share.remove(key)
+                    return key
+        return None
+
+    def _slowest(self, worker: int) -> str | None:
+        """The last one of whoever needs longest, if that is worth it: this worker has to start anew, and half of the rest stays with the other."""
+        if not self._ended[worker]:
+            return None
+        start = self._ended[worker][0] - self._began  # the first one's end, since its start took longest
+        left = [len(share) * self._pace(other) for other, share in enumerate(self.waiting)]
+        slowest = max(range(len(left)), key=left.__getitem__)
+        return self.waiting[slowest].pop() if left[slowest] > 2 * start else None
+
+    def _pace(self, worker: int) -> float:
+        """Seconds that a submission takes a worker, once it has started."""
+        ended, count = self._ended[worker], self._count[worker]
+        return (ended[-1] - ended[0]) / (count - 1) if count > 1 else 0.0
+
+
 def _one_process() -> ProcessPoolExecutor:
     """One worker, forked from a process that has imported this module, where the system can do that."""
-    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-    context = get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["autograder.cli", "autograder.grade"])
     return ProcessPoolExecutor(
-        1, mp_context=context, initializer=util.Finalize, initargs=(None, _close_worker, (), None, 10)
+        1, mp_context=workers.context(), initializer=util.Finalize, initargs=(None, _close_worker, (), None, 10)
     )
 
 
@@ -896,12 +985,12 @@ class _Pages:
         for submission in self._waiting.pop(key, ()):
             self._write(submission, outcome)
 
-    def write_missing(self, recordings: dict[str, Path]) -> None:
+    def write_missing(self) -> None:
         """The pages of notebooks that were not handed in."""
         for submission in self._waiting.pop("", ()):
-            recording = _recording(str(recordings[f"{submission.assignment}/{submission.notebook}"]))
+            notebook = self.notebooks[f"{submission.assignment}/{submission.notebook}"]
             message = f"{submission.notebook}.ipynb was not handed in."
-            self._write(submission, _same_for_all(recording, "missing", message))
+            self._write(submission, _same_for_all(notebook, "missing", message))
 
     def results(self) -> list[dict[str, Any]]:
         """All result lines, in the plan's order."""
@@ -957,25 +1046,18 @@ def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache
 
     def one(notebook: Notebook) -> None:
         stem = stems[notebook.key]
-        try:
-            Recording.load(stem)
-        except NoRecording:
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            command = [
-                sys.executable,
-                "-m",
-                "autograder.record",
-                str(root),
-                notebook.key,
-                str(seed),
-                str(stem),
-                "hidden",
-            ]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise GradingError(
-                    f"the solution of {notebook.key} does not run, so nothing can be graded: {done.stderr.strip()}"
-                ) from None
+        if all(stem.with_suffix(suffix).exists() for suffix in (".json", ".safetensors")):
+            return
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        part = stem.with_name(f".{stem.name}")  # a run that is killed leaves nothing under the name itself
+        command = [sys.executable, "-m", "autograder.record", str(root), notebook.key, str(seed), str(part), "hidden"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise GradingError(
+                f"the solution of {notebook.key} does not run, so nothing can be graded: {done.stderr.strip()}"
+            )
+        for suffix in (".safetensors", ".json"):
+            part.with_suffix(suffix).replace(stem.with_suffix(suffix))
 
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         list(pool.map(one, notebooks))

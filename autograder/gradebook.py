@@ -150,6 +150,12 @@ def _create(path: Path) -> None:
     fresh.replace(path)
 
 
+def prepare() -> None:
+    """Import nbgrader, which everything here needs and takes long to import. Without it, the first call of another function does."""
+    import nbgrader.api
+    import nbgrader.preprocessors  # noqa: F401
+
+
 @lru_cache(maxsize=64)
 def _as_saved(notebook: Notebook) -> NotebookNode:
     """The notebook as nbgrader's generate_assignment sees it when it saves cells: stubs, checksums, hidden cases still in."""

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -75,7 +75,8 @@ class FoundCell:
 
     `matched_by` is grade_id, cell_id, name, similarity or missing. `cell` counts the submission's cells from 1 (None
     if missing); `place` is the index of the release cell at which the source is executed. Two exercises merged into
-    one cell share `cell` and `place`. `attachments` are the pictures pasted into a written answer.
+    one cell share `cell` and `place`. `attachments` are the pictures pasted into a written answer. `untouched`: the
+    exercise's cell is the released one but for white space, comments and docstrings.
     """
 
     source: str
@@ -84,6 +85,7 @@ class FoundCell:
     cell: int | None = None
     place: int = -1
     attachments: dict[str, dict[str, str]] = field(default_factory=dict)
+    untouched: bool = False
 
 
 class FreeCell(NamedTuple):
@@ -519,10 +521,15 @@ class _Code:
 
 
 def _dump(node: ast.AST) -> str:
-    try:
-        return ast.dump(node)
-    except RecursionError:  # too deep to be the release's own; equal to nothing but itself
-        return f"<{id(node)}>"
+    """The node's text, made once: each exercise is compared with every cell, and nothing changes a tree after it is read."""
+    kept: str | None = getattr(node, "_dumped", None)
+    if kept is None:
+        try:
+            kept = ast.dump(node)
+        except RecursionError:  # too deep to be the release's own; equal to nothing but itself
+            kept = f"<{id(node)}>"
+        node._dumped = kept  # type: ignore[attr-defined]
+    return kept
 
 
 def _does_nothing(statement: ast.stmt) -> bool:
@@ -555,7 +562,9 @@ def squeezed(text: str) -> str:
 class _Reader:
     """Analyses sources within a budget, so that a huge notebook costs no more than a large one."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, _Code] | None = None) -> None:
+        """`known`: codes by their source that have been read before; they cost as much of the budget as if read again."""
+        self.known = known or {}
         self.left = MAX_PARSED
         self.left_to_transform = MAX_TRANSFORMED
 
@@ -564,6 +573,8 @@ class _Reader:
         if len(text) > min(self.left, MAX_PARSED_CELL):
             return _Code(source, text, None)
         self.left -= len(text)
+        if (known := self.known.get(source)) is not None:
+            return known
         module = _parsed(text)
         if module is None:
             text = self._transformed(text)
@@ -671,7 +682,11 @@ class _Matching:
         self.check_seen: dict[str, int] = {}  # the learner's last copy of each check
         self.anchors: dict[int, int] = {}  # number of a submitted cell -> index of the release cell it stands for
         self.written: set[int] = set()
-        self.reader = _Reader()
+        # Most cells are as they were released. A code never changes once it is read, so it may be shared; one that took a share of the
+        # transformer's budget is read again.
+        self.reader = _Reader(
+            {code.source: code for code in self.released if code.module is not None and code.text == code.source}
+        )
         self.cells = [self._read(cell, number) for number, cell in enumerate(submission.cells, start=1)]
 
     def _read(self, cell: NotebookNode, number: int) -> _Cell:
@@ -922,7 +937,8 @@ class _Matching:
                 f"merged: cell {cell.number} holds {name} together with the {self.release[cell.own or 0].role} cell"
             )
         matched_by = way or ("name" if name in cell.code.binds else "similarity")
-        self.found[name] = FoundCell(cell.source, matched_by, tuple(notes), cell.number, place)
+        untouched = cell.code.key == self.released[at].key
+        self.found[name] = FoundCell(cell.source, matched_by, tuple(notes), cell.number, place, untouched=untouched)
         self.anchors[cell.number] = max(place, self.anchors.get(cell.number, place)) if cell.checks else place
 
     def _mostly_unknown(self) -> bool:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from autograder import lean  # noqa: F401  before nbformat
+
+# isort: split
 import nbformat
 
 from autograder.build import read_all

@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from autograder import lean  # noqa: F401  before nbformat
+
+# isort: split
 import nbformat
 import papermill
 from nbformat import NotebookNode

@@ -19,6 +19,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from autograder import lean  # noqa: F401  before nbformat
+
+# isort: split
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError

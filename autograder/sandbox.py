@@ -272,6 +272,11 @@ def available() -> tuple[bool, str]:
     return False, f"bubblewrap does not work here (are user namespaces off?): {said[:300]}"
 
 
+def without_network(command: Sequence[str]) -> list[str]:
+    """The command to run `command` where there is no network but the loopback interface; all else is as it is. For our own code: it contains nothing."""
+    return ["bwrap", "--dev-bind", "/", "/", "--unshare-net", "--die-with-parent", "--", *command]
+
+
 def _enter_stage(plan: dict[str, object]) -> None:
     """As root, in a process of its own: bind the sources where an unprivileged user can reach them, become that user, exec."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 
 SETUP = """#@title Set-up: run this cell first
@@ -45,5 +46,9 @@ def badge_source(assignment: str, notebook: str, repository: str) -> str:
 
 def repository_address(root: Path) -> str:
     """The repository's address, from the one place that holds it: pyproject.toml's project.urls.Repository."""
-    address = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
-    return str(address).rstrip("/")
+    return _address((root / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=8)
+def _address(project: str) -> str:
+    return str(tomllib.loads(project)["project"]["urls"]["Repository"]).rstrip("/")

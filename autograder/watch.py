@@ -49,20 +49,22 @@ class ForbiddenCall(RuntimeError):
         super().__init__(f"the exercise asks you to build this yourself; {name} may not be called instead")
 
 
+_PLACES: dict[str, Any] = {
+    "torch": torch, "torch.nn.functional": nn.functional, "torch.nn": nn, "torch.Tensor": torch.Tensor, "torch.special": torch.special,
+}  # fmt: skip
+_WILDCARD = re.compile(r"[*?\[]")
+_OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+
+
 @functools.lru_cache(maxsize=64)
 def _forbidden(patterns: tuple[str, ...]) -> tuple[dict[Any, str], tuple[type, ...], frozenset[str]]:
     """What the patterns stand for: functions (with their names), modules' classes, and names of operators."""
     functions: dict[Any, str] = {}
     classes: list[type] = []
     operators: set[str] = set()
-    places = {
-        "torch": torch, "torch.nn.functional": nn.functional, "torch.nn": nn, "torch.Tensor": torch.Tensor, "torch.special": torch.special,
-    }  # fmt: skip
     for pattern in patterns:
-        for place, holder in places.items():
-            for name in dir(holder) if pattern.startswith(place + ".") else ():
-                if not fnmatch.fnmatchcase(f"{place}.{name}", pattern) or name.startswith("__"):
-                    continue
+        for place, holder in _PLACES.items():
+            for name in _matching(place, pattern.removeprefix(place + ".")) if pattern.startswith(place + ".") else ():
                 thing = getattr(holder, name, None)
                 if isinstance(thing, type):
                     if issubclass(thing, nn.Module) and thing is not nn.Module:
@@ -72,6 +74,30 @@ def _forbidden(patterns: tuple[str, ...]) -> tuple[dict[Any, str], tuple[type, .
                     if place != "torch.Tensor":
                         operators.add(name)
     return functions, tuple(classes), frozenset(operators)
+
+
+def _matching(place: str, pattern: str) -> list[str]:
+    """Names in one of the places that the pattern stands for. Each kernel asks anew, so a place's thousands of names are listed only if need be."""
+    wildcard = _WILDCARD.search(pattern)
+    if "." in pattern[: wildcard.start() if wildcard else None]:
+        return []  # of a place further in: no name here has a point in it
+    if wildcard is None:
+        names = [pattern] if any(pattern in vars(holder) for holder in _holders(place)) else []
+    else:
+        matches = re.compile(fnmatch.translate(pattern)).match
+        names = [name for name in _listed(place) if matches(name)]
+    return [name for name in names if not name.startswith("__")]
+
+
+def _holders(place: str) -> tuple[Any, ...]:
+    """What a name of the place may stand in: the module, or the class and its bases."""
+    holder = _PLACES[place]
+    return holder.__mro__ if isinstance(holder, type) else (holder,)
+
+
+@functools.cache
+def _listed(place: str) -> list[str]:
+    return dir(_PLACES[place])
 
 
 def _is_learners(frame: FrameType | None, check: str) -> bool:
@@ -105,24 +131,23 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self._functions, self._operators, self._check = functions, operators, check
 
-    def _name(self, func: Any) -> str | None:
-        try:
-            name = self._functions.get(func)
-        except TypeError:
-            return None
-        if name is None and isinstance(func, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-            operator = str(func).split(".")[1]
-            if any(_names(each, operator) for each in self._operators):
-                return f"torch.ops.aten.{operator}"
-        return name
+    def _operator(self, func: Any) -> str | None:
+        operator = str(func).split(".")[1]
+        return f"torch.ops.aten.{operator}" if any(_names(each, operator) for each in self._operators) else None
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        name = self._name(func)
+        # A check comes here thousands of times: for an ordinary function no more than one look-up and one test of its type.
+        try:
+            name = self._functions.get(func)
+            if name is None and isinstance(func, _OPERATORS):
+                name = self._operator(func)
+        except TypeError:  # it cannot be looked up
+            name = None
         if name is not None and _is_learners(sys._getframe(1), self._check):
             raise ForbiddenCall(name)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs) if kwargs else func(*args)
 
 
 @contextmanager

@@ -880,6 +880,7 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     # What the shell imports lazily for a result, a display and a traceback is imported here, not by each submission.
     for source in ("from IPython.display import display\ndisplay(1)\n1", "1 / 0", "1 +"):
         shell.run_cell(source, store_history=False, silent=False)
+    traceback.format_stack()  # torch does so whenever it is seeded; the sources of the files in it are read once
     shell.reset(new_session=True)
     if "matplotlib.pyplot" in sys.modules:
         _import_all(["matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline"])
@@ -915,3 +916,4 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
 if __name__ == "__main__":
     main(int(sys.argv[1]), json.loads(sys.argv[2]))
     shutil.rmtree(os.environ.get("MPLCONFIGDIR", "/nonexistent"), ignore_errors=True)
+    os._exit(0)  # nothing is left to tidy up but torch, which takes a while

@@ -148,7 +148,9 @@ def native_check(name: str, notebook: Notebook, expected: Path) -> str:
     """A check's cell as a plain nbgrader notebook would have it: the same experiment, then assertions."""
     source = notebook.checks[name].source
     [definition] = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    experiment = "\n".join(source.splitlines()[definition.lineno - 1 :])  # without the decorator, however many lines it has
+    experiment = "\n".join(
+        source.splitlines()[definition.lineno - 1 :]
+    )  # without the decorator, however many lines it has
     return f"""import torch
 from autograder.case import Case
 {experiment}

@@ -10,14 +10,22 @@ import signal
 import stat
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import pytest
 
+import autograder
 from autograder import sample_class
+from autograder.answer import decode, encode
+from autograder.checks import capturing
+from autograder.engine import Session
 from autograder.grade import RESULT_FIELDS, GradingError, Limits, collect, grade
+from autograder.recording import CheckRecording, Recording
 from autograder.sandbox import available
 from autograder.verdict import STATUSES
 from tests.conftest import ROOT
@@ -329,3 +337,135 @@ def test_progress_reads_a_folder_of_notebooks() -> None:
     rows = json.loads(done.stdout)
     assert {row["notebook"] for row in rows} == {notebook.name for notebook in NOTEBOOKS}
     assert all(row["passed"] == 0 and row["next"] for row in rows)
+
+
+# -- what is run, and where ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Waiting:
+    notebook: str
+
+
+def test_a_worker_that_is_done_takes_what_its_warm_process_serves_and_else_only_what_is_worth_a_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from autograder import grade as grader
+
+    clock = [100.0]
+    monkeypatch.setattr(grader, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    todo = {f"{notebook}{number:02}": Waiting(notebook) for notebook in "ab" for number in range(20)}
+    order = sorted(todo)
+    shares = grader._Shares([deque(order[:1]), deque(order[1:])], todo)
+    assert [shares.take(0), shares.take(1)] == ["a00", "a01"]
+    assert shares.take(0) == "a19"  # another's, but of the notebook that it serves
+    for _ in range(17):
+        shares.take(1)
+    assert shares.waiting[1][0] == "b00" and shares.take(0) is None  # nothing is known yet of how long b takes
+    clock[0] += 3  # a start
+    shares.ended(0)
+    for _ in range(3):
+        shares.ended(1)
+        clock[0] += 0.2
+    assert shares.take(0) is None  # 20 of 0.2 seconds are sooner done than a start and half of them
+    clock[0] += 5
+    shares.ended(1)
+    assert shares.take(0) == "b19"
+
+
+def run_here(notebook: nbformat.NotebookNode, zygote: object, **options: object) -> Session:
+    """Stands for kernels: runs cells in this process, and keeps what their checks answer."""
+    session, namespace = Session(notebook=notebook), {"check": autograder.check, "score": lambda: None}
+    for index, cell in enumerate(notebook.cells):
+        with capturing() as checks:
+            try:
+                exec(compile(cell.source, f"<cell {index}>", "exec"), namespace)
+            except NotImplementedError:
+                session.errors.append(index)
+        for check in checks:
+            session.answers[f"{check.name}.answer"] = encode(check.run(11))
+            session.answered_in[f"{check.name}.answer"] = index
+    return session
+
+
+BLANK_DOUBLE = 'def double(x):\n    """Twice x."""\n    raise NotImplementedError("implement double")'
+BLANK_AFFINE = '''class Affine(torch.nn.Module):
+    """a·x + b with `a` and `b` of shape (n,)."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        raise NotImplementedError("implement Affine.__init__")
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError("implement Affine.forward")
+
+# made of double, in the end'''
+RIGHT_AFFINE = BLANK_AFFINE.replace(
+    'raise NotImplementedError("implement Affine.__init__")',
+    "self.a, self.b = torch.nn.Parameter(torch.ones(n)), torch.nn.Parameter(torch.zeros(n))",
+).replace('raise NotImplementedError("implement Affine.forward")', "return double(self.a * x / 2) + self.b")
+ELSEWHERE = """def _begin(self, n):
+    torch.nn.Module.__init__(self)
+    self.a, self.b = torch.nn.Parameter(torch.ones(n)), torch.nn.Parameter(torch.zeros(n))
+
+Affine.__init__ = _begin
+Affine.forward = lambda self, x: double(self.a * x / 2) + self.b"""
+
+
+@pytest.mark.parametrize(
+    ("cells", "kernels", "status"),
+    [
+        ([BLANK_DOUBLE, BLANK_AFFINE], 1, "not_attempted"),
+        ([BLANK_DOUBLE, RIGHT_AFFINE], 2, "passed"),
+        ([BLANK_DOUBLE, BLANK_AFFINE, ELSEWHERE], 2, "passed"),
+    ],
+    ids=["blank", "right but for what it uses", "written in a cell of its own"],
+)
+def test_an_exercise_is_run_again_with_the_references_others_unless_it_is_blank(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], kernels: int, status: str
+) -> None:
+    from autograder import grade as grader
+    from autograder.build import read_all
+
+    [notebook] = read_all(course)
+    release = grader.release_cells(notebook)
+    right = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                grader._reference(notebook, cell.name) if cell.role == "exercise" else cell.graded_source
+            )
+            for cell in release
+            if cell.role in ("plain", "exercise", "check")
+        ]
+    )
+    answers = run_here(right, None).answers
+    recording = {
+        name: CheckRecording(name, cell.points, decode(answers[f"{name}.answer"]), stubs=notebook.stubs)
+        for name, cell in notebook.checks.items()
+    }
+    Recording("small-week0", "doubling", recording).save(tmp_path / "recording")
+    submission = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nbformat.write(submission, tmp_path / "doubling.ipynb")
+    ran = []
+    monkeypatch.setattr(grader.engine, "run_notebook", lambda *a, **options: ran.append(1) or run_here(*a, **options))
+    monkeypatch.setattr(grader, "_zygote", lambda *_: None)
+    job = grader.Job(
+        str(tmp_path / "doubling.ipynb"), str(course), notebook.key, 11, str(tmp_path / "recording"), Limits(), True
+    )
+    double, affine = grader.grade_one(job).checks
+    assert (double["status"], affine["status"], len(ran)) == ("not_attempted", status, kernels)
+    assert "`double`" in affine["message"]
+    grader._close_worker()
+
+
+@pytest.mark.parametrize("module", ["autograder.grade", "autograder.engine", "autograder.build", "autograder.record"])
+def test_importing_the_grader_makes_no_parser_for_addresses_and_takes_it_from_nobody(module: str) -> None:
+    source = f"import sys, {module}; assert 'rfc3987_syntax' not in sys.modules; import rfc3987_syntax"
+    subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=True)
+
+
+def test_the_process_that_writes_pages_does_without_torch() -> None:
+    source = (
+        "import sys, autograder.grade, autograder.gradebook as book; book.prepare(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=True)

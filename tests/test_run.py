@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,7 +16,8 @@ import pytest
 from autograder import run as runner
 from autograder.notebook import SourceError
 from autograder.run import NotebookRun, run
-from tests.conftest import SMALL
+from autograder.sandbox import available, without_network
+from tests.conftest import ROOT, SMALL
 
 
 class Inline:
@@ -114,3 +118,24 @@ def test_a_draft_does_not_keep_another_notebook_from_being_run(
     run(course, ["small-week0/doubling"], out=tmp_path / "out", cache=tmp_path / "cache")
     assert executed == ["doubling"]
     assert "left out: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not available()[0], reason=available()[1])
+def test_without_a_network_only_the_machine_itself_is_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        reach = [sys.executable, "-c", f"import socket; socket.create_connection({address!r}, 5)"]
+        assert subprocess.run(reach, capture_output=True).returncode == 0
+        cut_off = subprocess.run(without_network(reach), capture_output=True, text=True)
+        assert "ConnectionRefusedError" in cut_off.stderr  # a loopback interface of its own, with nobody listening
+    listed = subprocess.run(without_network(["cat", "/proc/net/dev"]), capture_output=True, text=True, check=True)
+    assert [line.partition(":")[0].strip() for line in listed.stdout.splitlines()[2:]] == ["lo"]
+
+
+@pytest.mark.skipif(not available()[0], reason=available()[1])
+def test_language_models_are_fine_tuned_without_a_network() -> None:
+    """Week 4 and the project: pretrained weights, tokenisers and data are all there. (Executed unless `run --no-network` has done it already.)"""
+    command = [sys.executable, "-m", "autograder.cli", "run", "transformer-week4", "transformer-project", "-j", "2"]
+    done = subprocess.run([*command, "--no-network", "--json"], cwd=ROOT, capture_output=True, text=True)
+    runs = json.loads(done.stdout)
+    assert len(runs) == 5 and all(run["ok"] for run in runs), [run["error"] for run in runs] + [done.stderr[-2000:]]

@@ -55,7 +55,7 @@ PROFILE = "quick"
 SEED = 0
 DEVICE = "auto"
 DATA_DIR = ""
-STEPS = 0  # cuts every training run short after so many steps; 0: as many as the profile says
+STEPS = 0  # cuts every training run short after so many steps, and counts 200 images; 0: as the profile says
 
 # %% [markdown]
 # ## Why a picture is not enough
@@ -1149,7 +1149,8 @@ else:
     kinds = photographs.classes
     pixels, labels = torch.from_numpy(photographs.data).permute(0, 3, 1, 2), torch.tensor(photographs.targets)
     (real, held_out), (labels, held_labels) = pixels.split(25000), labels.split(25000)
-updates = STEPS or updates
+if STEPS:
+    updates, counted = STEPS, 200
 
 
 def shown(images):  # what networks get: `side` pixels a side, in [−1, 1], on the device

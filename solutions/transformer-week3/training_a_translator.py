@@ -1916,7 +1916,8 @@ def fit(seed):
             if chosen:
                 losses += train_epoch(model, on_device(chosen), optimiser, rate, step=len(losses))
                 checkpoints.append((len(losses), {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}))
-                checkpoints = checkpoints if PROFILE == "quick" else checkpoints[-averaged:]
+                if PROFILE == "full" and len(checkpoints) > averaged + 1:  # the first, hardly trained, and those that are averaged
+                    del checkpoints[1]
     return model, losses, checkpoints
 
 
@@ -1937,14 +1938,14 @@ if PROFILE == "quick":
         model.load_state_dict(weights)
         progress.append((step, share_exact(*translate(model, held_out, greedy_decode, limit=200))))
     model.load_state_dict(final_weights)
-figure, axes = plt.subplots(1, 3, figsize=(12, 3), layout="constrained")
+figure, axes = plt.subplots(1, 3 if progress else 2, figsize=(12, 3), layout="constrained")
 axes[0].plot(range(1, len(losses) + 1), losses, color=BLUE)
 axes[0].set(title="Training loss", xlabel="step", ylabel="smoothed loss (nats)", ylim=(0, None))
 axes[1].plot(range(1, len(losses) + 1), [1e3 * rate(step) for step in range(1, len(losses) + 1)], color=ORANGE)
 axes[1].set(title="Learning rate", xlabel="step", ylabel="rate (10⁻³)", ylim=(0, None))
 if progress:
     axes[2].plot(*zip(*progress), "o-", color=GREEN, markersize=4)
-axes[2].set(title="Numbers held out, greedy", xlabel="step", ylabel="share without a mistake", ylim=(0, 1.05))
+    axes[2].set(title="Numbers held out, greedy", xlabel="step", ylabel="share without a mistake", ylim=(0, 1.05))
 for axis in axes:
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)

@@ -1411,6 +1411,8 @@ def fit(model, records, epochs, steps=None, first_step=0, look=lambda losses: No
     optimiser = torch.optim.Adam(model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9)
     losses = []
     for epoch in range(epochs):
+        if steps is not None and len(losses) >= steps:
+            break
         batches = ((src.to(device), target.to(device)) for src, target in similar_batches(dataset, batch_size, SEED + epoch))
         if steps is not None:
             batches = (batch for batch, _ in zip(batches, range(steps - len(losses))))

@@ -1,0 +1,25 @@
+"""Local worker processes: forked from a server that has imported the grader, where the system has such a thing. Imports nothing heavy itself."""
+
+from __future__ import annotations
+
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
+
+PRELOAD = ["autograder.lean", "autograder.cli", "autograder.grade", "autograder.judge", "autograder.recording"]
+
+
+def context() -> BaseContext:
+    """How local workers are started."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    found = get_context("forkserver")
+    found.set_forkserver_preload(PRELOAD)
+    return found
+
+
+def start_server() -> None:
+    """Start the server that workers are forked from, if there is none yet: it imports while this process does something else."""
+    if context().get_start_method() == "forkserver":
+        from multiprocessing.forkserver import ensure_running
+
+        ensure_running()
