@@ -852,7 +852,7 @@ for name, crowd in crowds.items():
 
 # %% [markdown]
 # **What to see.** The distance of the generated crowd lies between that of real and untrained ones; a diversity far below the real one would be mode collapse, and one far above it noise. The copies have a distance and a diversity like real images and are unmasked by the last column alone, which is ½ within about two standard
-# errors for whoever does not copy.
+# errors for whoever does not copy and draws about as variedly as the real images (crowds that are nearly one image, or nothing yet, can lie anywhere).
 
 # %% [markdown]
 # ### The nearest training images
@@ -872,6 +872,7 @@ bins = torch.linspace(0, float(max(own.max(), distances[:, 0].max())), 25).numpy
 right.hist(own[:, 0].numpy(), bins, color=GREY, alpha=0.6, label="real, never trained on")
 right.hist(distances[:, 0].numpy(), bins, histtype="step", linewidth=2, color=ORANGE, label="generated")
 right.set(xlabel="distance to the nearest training image", ylabel="images")
+right.margins(y=0.3)  # room for the legend above the bars
 right.legend(frameon=False, fontsize=8)
 right.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -895,7 +896,7 @@ for column, label, colour in ((1, "discriminator", BLUE), (2, "generator", ORANG
     values = [row[column] for row in curves]
     width = max(1, len(values) // 30)
     right.plot(at, [sum(values[max(0, i - width) : i + 1]) / len(values[max(0, i - width) : i + 1]) for i in range(len(values))], color=colour, label=label)
-right.set(xlabel="step", ylabel="loss (nats)", title="losses, running means", ylim=(0, 8))
+right.set(xlabel="step", ylabel="loss (nats)", title="losses, running means", ylim=(0, 8 if PROFILE == "quick" else None))
 right.legend(frameon=False, fontsize=8)
 right.spines[["top", "right"]].set_visible(False)
 plt.show()

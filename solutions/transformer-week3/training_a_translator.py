@@ -2050,7 +2050,7 @@ figure, axes = plt.subplots(1, 1 + min(h, 4), figsize=(13, 3.6), layout="constra
 for axis, weights, title in zip(axes, [maps[-1][0].mean(0), *maps[-1][0][:4]], ["mean of the heads", *(f"head {i + 1}" for i in range(4))]):
     image = axis.imshow(weights, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     axis.set(title=title, xlabel="source")
-    axis.set_xticks(range(len(columns)), columns, rotation=70)
+    axis.set_xticks(range(len(columns)), columns, rotation=70, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(rows)), rows)
 axes[0].set_ylabel("written, from top to bottom")
 figure.suptitle("Cross-attention of the last layer", fontsize=11)

@@ -419,7 +419,7 @@ def clean(lines):
 # %% tags=["picture"]
 with raw_file.open(encoding="utf-8") as file:
     records, problems = clean(file)
-print(f"{len(records)} records; {len(problems)} lines dropped")
+print(f"{len(records)} records; lines dropped: {len(problems)}")
 for reason, count in Counter(problems.values()).most_common():
     print(f"  {reason:14}{count:6}   for example line {next(number for number, why in problems.items() if why == reason)}")
 print()
@@ -1448,7 +1448,7 @@ lead = rouge([lead_k(record["text"]) for record in test[:100]], [record["summary
 for name, (label, colour, marker) in NAMES.items():
     right.plot([step for step, _ in progress], [value[name] for _, value in progress], marker + "-", color=colour, label=label)
     right.axhline(lead[name], color=colour, linestyle=":")
-right.set(title="100 texts held out (dotted: lead-3)", xlabel="step", ylabel="F1", ylim=(0, 1))
+right.set(title="100 texts held out (dotted: lead-3)", xlabel="step", ylabel="F1", ylim=(0, 1 if made_here else None))
 right.legend(frameon=False)
 for axis in (left, right):
     axis.grid(alpha=0.3)
@@ -1456,7 +1456,7 @@ for axis in (left, right):
 plt.show()
 
 # %% [markdown]
-# **What to see.** The loss falls in two steps. First the model learns what summaries look like, which needs no source at all; then, rather suddenly, it learns to find the facts, and ROUGE jumps with it. A model that is stopped between the two writes perfect sentences about the wrong people.
+# **What to see.** On the made-up data the loss falls in two steps. First the model learns what summaries look like, which needs no source at all; then, rather suddenly, it learns to find the facts, and ROUGE jumps with it. A model that is stopped between the two writes perfect sentences about the wrong people.
 
 # %% [markdown]
 # ### The table that counts
@@ -1532,7 +1532,7 @@ for axis, (key, (label, _, _)) in zip(axes, NAMES.items()):
             f"then a little on {second_domain}": (after["home"][key], after["abroad"][key], ORANGE)}  # fmt: skip
     for place, (name, (home, abroad_value, colour)) in enumerate(bars.items()):
         axis.bar([place * 0.28, 1 + place * 0.28], [home, abroad_value], width=0.26, color=colour, label=name)
-    axis.set(title=label, ylim=(0, 1))
+    axis.set(title=label, ylim=(0, 1 if made_here else None))
     axis.set_xticks([0.28, 1.28], [first_domain, second_domain])
     axis.set_xlabel("tested on")
     axis.spines[["top", "right"]].set_visible(False)

@@ -1008,7 +1008,7 @@ plt.show()
 
 # %% [markdown]
 # **What to see.** The loss begins at $\ln 2$, where both classes are equally likely, and falls within some dozens of steps: most of what is needed was there before. The accuracy on the test part is printed above, next to that of the bag of
-# words. In the quick profile its words are new; the baseline has to guess from what stands around them, and the pretrained model knows them. The validation accuracy still rises at the end: try a third epoch.
+# words. In the quick profile its words are new; the baseline has to guess from what stands around them, and the pretrained model knows them. After the quick profile's two epochs the validation accuracy still rises: try a third one.
 # (The quick profile's sentences and learning rate were chosen with the test part in view, so its accuracy flatters a little. On data of your own, choose on the validation part and look at the test part once.)
 
 # %% [markdown]
