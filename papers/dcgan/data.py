@@ -19,12 +19,15 @@ def build_transform(image_size: int = 64, channels: int = 3) -> Callable[[Image.
 
     Args:
         image_size: pixels a side of the result.
-        channels: 3 for colour, 1 for grey. An image of another mode (grey "L", palette "P", transparent "RGBA", …) is converted;
-            transparency is dropped (what shows in its place is up to you).
+        channels: 3 for colour, 1 for grey. An image of another mode (grey "L", palette "P",
+            transparent "RGBA", …) is converted; transparency is dropped (what shows in its place is
+            up to you).
 
-    Returns: something to call with a PIL image of any size, which gives a float32 tensor (channels, image_size, image_size) in [-1, 1]:
-        black is -1, white is 1. The short side is resized to image_size (up or down, aspect kept), then the centre is cut out. The same image always
-        gives the same tensor. The image is not changed.
+    Returns: something to call with a PIL image of any size, which gives a float32 tensor (channels,
+        image_size, image_size) in [-1, 1]:
+        black is -1, white is 1. The short side is resized to image_size (up or down, aspect kept),
+        then the centre is cut out. The same image always gives the same tensor. The image is not
+        changed.
 
     torchvision.transforms, torchvision.transforms.v2, PIL and torch may all be used.
     """
@@ -45,7 +48,8 @@ def denormalise(x: Tensor) -> Tensor:
     Args:
         x: floating-point values in [-1, 1], of any shape.
 
-    Returns: a new tensor of the same shape and dtype; -1 becomes 0, 1 becomes 1, linearly between. (Values outside may be clamped or not.)
+    Returns: a new tensor of the same shape and dtype; -1 becomes 0, 1 becomes 1, linearly between.
+        (Values outside may be clamped or not.)
     """
     return (x + 1) / 2
 
@@ -58,7 +62,8 @@ def read_image(path: str | Path) -> Image.Image:
 
     Returns: the image, mode "RGB" whatever the file's was, independent of the file from now on.
 
-    Raises: ValueError with the path in its message if the file is no image, or is broken or cut short anywhere.
+    Raises: ValueError with the path in its message if the file is no image, or is broken or cut
+        short anywhere.
     """
     try:
         with Image.open(path) as image:
@@ -74,17 +79,22 @@ class ImageFolderDataset(Dataset):
     """The images of a folder and its subfolders.
 
     Args:
-        folder: where they are. Files whose name does not end in one of EXTENSIONS, in small or capital letters, are passed over.
+        folder: where they are. Files whose name does not end in one of EXTENSIONS, in small or
+            capital letters, are passed over.
         transform: called with each image (PIL, RGB) when it is read; None leaves it a PIL image.
-        on_error: what to do with files that `read_image` cannot read. "refuse": a ValueError that names them all. "skip": leave them out, and
-            warn (`warnings.warn`), naming them all.
+        on_error: what to do with files that `read_image` cannot read. "refuse": a ValueError that
+            names them all. "skip": leave them out, and warn (`warnings.warn`), naming them all.
 
     Attributes: paths: the images' paths, sorted. skipped: the paths left out, sorted.
 
-    Raises: ValueError if files are broken and on_error is "refuse", if no image is left, or if on_error is anything else.
+    Raises: ValueError if files are broken and on_error is "refuse", if no image is left, or if
+        on_error is anything else.
     """
 
-    def __init__(self, folder: str | Path, transform: Callable[[Image.Image], Any] | None = None, on_error: str = "refuse") -> None:
+    def __init__(
+        self, folder: str | Path, transform: Callable[[Image.Image], Any] | None = None,
+        on_error: str = "refuse",
+    ) -> None:
         if on_error not in ("refuse", "skip"):
             raise ValueError(f'on_error is "refuse" or "skip", not {on_error!r}')
         self.transform = transform
@@ -110,7 +120,8 @@ class ImageFolderDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """(the image, transformed, and 0). It is read now, not kept. ValueError, with the name, if it has been broken since."""
+        """(the image, transformed, and 0). It is read now, not kept. ValueError, with the name, if
+        it has been broken since."""
         image = read_image(self.paths[index])
         return (image if self.transform is None else self.transform(image)), 0
 
@@ -121,12 +132,15 @@ def build_dataloader(dataset: Dataset, batch_size: int, seed: int = 0, workers: 
     Args:
         dataset: of any kind, with a length.
         batch_size: images a batch.
-        seed: what decides the order of each epoch, whatever else draws random numbers in between. Another seed gives another order.
-        workers: processes that prepare batches; 0: none, this process does it. What a dataset draws at random in a worker (from torch, numpy or Python's
-            random) depends on the seed alone, and is not repeated by other workers or in other epochs.
+        seed: what decides the order of each epoch, whatever else draws random numbers in between.
+            Another seed gives another order.
+        workers: processes that prepare batches; 0: none, this process does it. What a dataset draws
+            at random in a worker (from torch, numpy or Python's random) depends on the seed alone,
+            and is not repeated by other workers or in other epochs.
 
-    Returns: a DataLoader that goes through the dataset in another random order each epoch, each image at most once, and drops the last partial batch.
-        Python's, numpy's and torch's global generators are not seeded.
+    Returns: a DataLoader that goes through the dataset in another random order each epoch, each
+        image at most once, and drops the last partial batch. Python's, numpy's and torch's global
+        generators are not seeded.
     """
     return DataLoader(
         dataset,
@@ -145,8 +159,9 @@ def batch_problems(images: Tensor, image_size: int = 64, channels: int = 3) -> s
         images: a batch as a loader gives it, any shape and dtype; its first axis is the batch.
         image_size, channels: what the images should be.
 
-    Returns: the names, out of the table above, of everything that is wrong; the empty set if nothing is. Each line of the table is judged by itself, whatever
-        the others say: a NaN is neither out of range nor below 0, an infinity is out of range. The batch is not changed.
+    Returns: the names, out of the table above, of everything that is wrong; the empty set if
+        nothing is. Each line of the table is judged by itself, whatever the others say: a NaN is
+        neither out of range nor below 0, an infinity is out of range. The batch is not changed.
     """
     rules = {
         "dtype": images.dtype != torch.float32,

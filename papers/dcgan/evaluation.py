@@ -13,12 +13,15 @@ def interpolate(z0: Tensor, z1: Tensor, steps: int, mode: str = "linear") -> Ten
     """Points on the way from one noise vector to another, both ends included.
 
     Args:
-        z0, z1: two vectors of the same shape: (nz,), or (nz, 1, 1) as the generator takes them. All their numbers together are one vector; neither has length 0.
+        z0, z1: two vectors of the same shape: (nz,), or (nz, 1, 1) as the generator takes them. All
+            their numbers together are one vector; neither has length 0.
         steps: how many points, at least 2.
-        mode: "linear", or "spherical": weights sin((1−t)Ω)/sin Ω and sin(tΩ)/sin Ω on the vectors as given, where Ω is the angle between them; linear where they are nearly parallel.
+        mode: "linear", or "spherical": weights sin((1−t)Ω)/sin Ω and sin(tΩ)/sin Ω on the vectors
+            as given, where Ω is the angle between them; linear where they are nearly parallel.
 
-    Returns: (steps, *z0.shape), in the dtype of z0: the first point is z0, the last z1, and t grows by equal steps. z0 and z1 are not changed.
-        (Opposite vectors: no arc is shorter than the others, and what comes out is not specified.)
+    Returns: (steps, *z0.shape), in the dtype of z0: the first point is z0, the last z1, and t grows
+        by equal steps. z0 and z1 are not changed. (Opposite vectors: no arc is shorter than the
+        others, and what comes out is not specified.)
 
     Raises: ValueError for any other mode.
     """
@@ -39,9 +42,11 @@ def latent_arithmetic(base: Tensor, minus: Tensor, plus: Tensor) -> Tensor:
     Args:
         base: noise vectors of images that show the one concept, (A, …).
         minus: of what is to be taken away, (B, …).
-        plus: of what is to be added, (C, …). A, B and C may differ; what follows them is the same, (nz,) or (nz, 1, 1).
+        plus: of what is to be added, (C, …). A, B and C may differ; what follows them is the same,
+            (nz,) or (nz, 1, 1).
 
-    Returns: one noise vector, in the shape of one of the exemplars and their dtype. The inputs are not changed.
+    Returns: one noise vector, in the shape of one of the exemplars and their dtype. The inputs are
+        not changed.
     """
     return base.mean(dim=0) - minus.mean(dim=0) + plus.mean(dim=0)
 
@@ -52,8 +57,9 @@ def feature_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         features: one row for each image, (N, d), N ≥ 2.
 
-    Returns: (mu (d,), sigma (d, d)): the mean, and the unbiased covariance (divided by N − 1), in float64 (the dtype that came in is accepted); accurate also where features are much larger than their spread.
-        The input is not changed.
+    Returns: (mu (d,), sigma (d, d)): the mean, and the unbiased covariance (divided by N − 1), in
+        float64 (the dtype that came in is accepted); accurate also where features are much larger
+        than their spread. The input is not changed.
 
     May not call torch.cov, torch.corrcoef, numpy.cov or numpy.corrcoef.
     """
@@ -124,12 +130,16 @@ def diversity(images: Tensor) -> float:
     Args:
         images: (N, C, H, W), or (N, anything), floating point, N ≥ 2.
 
-    Returns: a float: the mean, over all pairs of images i ≠ j, of ‖x_i − x_j‖, where all numbers of an image are one vector. The input is not changed.
+    Returns: a float: the mean, over all pairs of images i ≠ j, of ‖x_i − x_j‖, where all numbers of
+        an image are one vector. The input is not changed.
     """
     return float(torch.pdist(images.flatten(1).double()).mean())  # pdist: the distances of all pairs i < j
 
 
-def collapse_alarm(diversities: Sequence[float], reference: float, share: float = 0.5, patience: int = 3, warmup: int = 0) -> int | None:
+def collapse_alarm(
+    diversities: Sequence[float], reference: float, share: float = 0.5, patience: int = 3,
+    warmup: int = 0,
+) -> int | None:
     """When an alarm against mode collapse rings.
 
     Args:
@@ -139,7 +149,8 @@ def collapse_alarm(diversities: Sequence[float], reference: float, share: float 
         patience: so many low measurements in a row ring the alarm, ≥ 1.
         warmup: the first so many measurements are ignored: they neither ring nor count towards a row.
 
-    Returns: the index, in `diversities`, of the measurement at which the alarm rings first, which is the last of the row; None if it never does.
+    Returns: the index, in `diversities`, of the measurement at which the alarm rings first, which
+        is the last of the row; None if it never does.
     """
     row = 0
     for index, value in enumerate(diversities):

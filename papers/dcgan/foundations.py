@@ -40,7 +40,8 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     Args:
         p, q: probabilities, (…, K): along the last axis they are ≥ 0 and add up to 1. Zeros are allowed.
 
-    Returns: (…), one divergence for each pair, between 0 and log 2, in the dtype of p. The inputs are not changed.
+    Returns: (…), one divergence for each pair, between 0 and log 2, in the dtype of p. The inputs
+        are not changed.
     """
     m = (p + q) / 2
     to_p = torch.xlogy(p, p) - torch.xlogy(p, m)  # xlogy(0, ·) is 0
@@ -68,7 +69,8 @@ def mode_coverage(samples: Tensor, centres: Tensor, radius: float) -> tuple[int,
         centres: (K, 2).
         radius: how near (in Euclidean distance) a sample has to be to its nearest centre to count.
 
-    Returns: (covered, share): the number of centres with at least one sample that counts for it, and the fraction of samples that count.
+    Returns: (covered, share): the number of centres with at least one sample that counts for it,
+        and the fraction of samples that count.
     """
     distance, nearest = torch.cdist(samples, centres).min(dim=1)  # (N,)
     counts = distance <= radius
@@ -95,7 +97,8 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0
 ) -> Tensor:
     """A convolution as `torch.nn.functional.conv2d` computes it.
 
@@ -105,7 +108,8 @@ def conv2d(
         bias: (O,), or None.
         stride, padding: an int for both axes or a pair (height, width). Padding is zeros, on every side.
 
-    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_output_size` says. Gradients flow to x, weight and bias; the inputs are not changed.
+    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_output_size` says. Gradients
+        flow to x, weight and bias; the inputs are not changed.
 
     May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*). F.pad and F.unfold are allowed.
     """
@@ -118,7 +122,9 @@ def conv2d(
     return y
 
 
-def max_pool2d(x: Tensor, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> Tensor:
+def max_pool2d(
+    x: Tensor, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None = None,
+) -> Tensor:
     """The largest value of each window, for each image and channel by itself.
 
     Args:
@@ -126,9 +132,11 @@ def max_pool2d(x: Tensor, kernel: int | tuple[int, int], stride: int | tuple[int
         kernel: the window, an int or a pair (height, width).
         stride: an int or a pair (height, width); None means the same as `kernel`.
 
-    Returns: (N, C, H', W') in the dtype of x, with H' and W' as `conv_output_size` says for padding 0. Gradients flow to x, which is not changed.
+    Returns: (N, C, H', W') in the dtype of x, with H' and W' as `conv_output_size` says for padding
+        0. Gradients flow to x, which is not changed.
 
-    May not call torch's pooling (F.max_pool*, F.adaptive_max_pool*, torch.max_pool*, nn.MaxPool*, nn.AdaptiveMaxPool*).
+    May not call torch's pooling (F.max_pool*, F.adaptive_max_pool*, torch.max_pool*, nn.MaxPool*,
+    nn.AdaptiveMaxPool*).
     """
     k_h, k_w = pair(kernel)
     s_h, s_w = pair(kernel if stride is None else stride)
@@ -145,13 +153,15 @@ def conv_transpose_output_size(size: int, kernel: int, stride: int, padding: int
         stride: pixels between one copy of the kernel and the next.
         padding: pixels cut off at *each* end.
 
-    Returns: the smallest size that a convolution with the same kernel, stride and padding takes to `size`, an integer.
+    Returns: the smallest size that a convolution with the same kernel, stride and padding takes to
+        `size`, an integer.
     """
     return (size - 1) * stride + kernel - 2 * padding
 
 
 def conv_transpose2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0
 ) -> Tensor:
     """A transposed convolution as `torch.nn.functional.conv_transpose2d` computes it.
 
@@ -162,9 +172,11 @@ def conv_transpose2d(
         stride: how far apart the copies of the kernel lie, an int for both axes or a pair (height, width).
         padding: how many pixels are cut off on every side, an int or a pair (height, width).
 
-    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_transpose_output_size` says. Gradients flow to x, weight and bias; the inputs are not changed.
+    Returns: (N, O, H', W') in the dtype of x, with H' and W' as `conv_transpose_output_size` says.
+        Gradients flow to x, weight and bias; the inputs are not changed.
 
-    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*, torch.nn.grad). F.pad, F.unfold, F.fold and your own conv2d are allowed.
+    May not call torch's convolutions (F.conv*, torch.conv*, nn.Conv*, torch.nn.grad). F.pad,
+    F.unfold, F.fold and your own conv2d are allowed.
     """
     (s_h, s_w), (p_h, p_w) = pair(stride), pair(padding)
     N, _, H, W = x.shape
@@ -187,7 +199,8 @@ class DigitDataset(Dataset):
         images: (N, 8, 8), a numpy array or tensor, pixels from 0 (paper) to 16 (ink).
         labels: (N,), integers.
 
-    len(dataset) is N; dataset[i] is (image, label): a float32 tensor (1, 8, 8) in [−1, 1], where pixel 0 becomes −1 and pixel 16 becomes 1, and an int. What was given is not changed.
+    len(dataset) is N; dataset[i] is (image, label): a float32 tensor (1, 8, 8) in [−1, 1], where
+    pixel 0 becomes −1 and pixel 16 becomes 1, and an int. What was given is not changed.
     """
 
     def __init__(self, images, labels) -> None:
@@ -234,7 +247,8 @@ def train_epoch(model: nn.Module, batches, optimizer: torch.optim.Optimizer) -> 
     Args:
         model: gives logits (B, C).
         batches: (images, labels) pairs, perhaps of different sizes: a DataLoader or a list.
-        optimizer: steps once for each batch, on the gradient of that batch's mean cross-entropy. Gradients left over from before do not count.
+        optimizer: steps once for each batch, on the gradient of that batch's mean cross-entropy.
+            Gradients left over from before do not count.
 
     Returns: the mean cross-entropy over all examples, each measured before the step on its batch, as a float.
     """
@@ -257,10 +271,12 @@ def pca(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         x: data, (N, D), N > D or not; k is at most the rank of the centred data.
         k: how many.
 
-    Returns: (projected, components): the centred data's coordinates (N, k) along the components, and the components (k, D), of length 1, orthogonal, the direction of largest
-        variance first. The signs of the components are free. x is not changed.
+    Returns: (projected, components): the centred data's coordinates (N, k) along the components,
+        and the components (k, D), of length 1, orthogonal, the direction of largest variance first.
+        The signs of the components are free. x is not changed.
 
-    May not call sklearn.decomposition or torch.pca_lowrank. Singular values and eigenvalues may be taken from torch.linalg.
+    May not call sklearn.decomposition or torch.pca_lowrank. Singular values and eigenvalues may be
+    taken from torch.linalg.
     """
     centred = x - x.mean(dim=0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -276,8 +292,9 @@ def k_means(x: Tensor, centres: Tensor, steps: int = 20) -> tuple[Tensor, Tensor
         centres: where to begin, (K, D).
         steps: how often (1) and (2) are done.
 
-    Returns: (centres, assignment): the centres (K, D) after the last step, and for each point the index (N,), int64, of the one of *these* centres that is nearest.
-        A centre without points stays where it is. The inputs are not changed.
+    Returns: (centres, assignment): the centres (K, D) after the last step, and for each point the
+        index (N,), int64, of the one of *these* centres that is nearest. A centre without points
+        stays where it is. The inputs are not changed.
 
     May not call sklearn.cluster or scipy.cluster.
     """
@@ -298,7 +315,8 @@ def linear_probe(features: Tensor, labels: Tensor, classes: int, l2: float = 1.0
         classes: how many.
         l2: λ > 0, the weight of ‖W‖² beside the *sum* of squared errors; the bias is not punished.
 
-    Returns: (weight (classes, D), bias (classes,)), in the dtype of the features, so that features @ weight.T + bias are scores. The inputs are not changed.
+    Returns: (weight (classes, D), bias (classes,)), in the dtype of the features, so that features
+        @ weight.T + bias are scores. The inputs are not changed.
 
     May not call sklearn.linear_model.
     """

@@ -14,18 +14,21 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real_logits: D's logits for real samples, any shape, (N,) or (N, 1) say.
         fake_logits: D's logits for generated samples; perhaps more or fewer of them.
 
-    Returns: the sum of the two means, a tensor without dimensions, ≥ 0. The loss and its gradients are finite for logits of ±1e4. The inputs are not changed.
+    Returns: the sum of the two means, a tensor without dimensions, ≥ 0. The loss and its gradients
+        are finite for logits of ±1e4. The inputs are not changed.
     """
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
 def saturating_generator_loss(fake_logits: Tensor) -> Tensor:
-    """The generator's loss of the original game, E[log(1 − D(G(z)))], from logits. It is minimised, and never positive.
+    """The generator's loss of the original game, E[log(1 − D(G(z)))], from logits. It is minimised,
+    and never positive.
 
     Args:
         fake_logits: D's logits for generated samples, any shape.
 
-    Returns: the mean, a tensor without dimensions. The loss and its gradients are finite for logits of ±1e4. The input is not changed.
+    Returns: the mean, a tensor without dimensions. The loss and its gradients are finite for logits
+        of ±1e4. The input is not changed.
     """
     return -F.softplus(fake_logits).mean()
 
@@ -36,7 +39,8 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
     Args:
         fake_logits: D's logits for generated samples, any shape.
 
-    Returns: the mean, a tensor without dimensions, ≥ 0. The loss and its gradients are finite for logits of ±1e4. The input is not changed.
+    Returns: the mean, a tensor without dimensions, ≥ 0. The loss and its gradients are finite for
+        logits of ±1e4. The input is not changed.
     """
     return F.softplus(-fake_logits).mean()
 
@@ -62,17 +66,24 @@ def guideline_violations(generator: nn.Module, discriminator: nn.Module) -> set[
     """Which of the paper's five architecture guidelines the two models break.
 
     Args:
-        generator, discriminator: models of two or more convolutions each (CONVOLUTIONS), whose modules are registered in the order of use.
+        generator, discriminator: models of two or more convolutions each (CONVOLUTIONS), whose
+            modules are registered in the order of use.
 
-    Returns: a set of strings out of GUIDELINES, empty if none is broken. The strings, and when each is in the set:
+    Returns: a set of strings out of GUIDELINES, empty if none is broken. The strings, and when each
+        is in the set:
         "pooling" (POOLING): either model holds one of POOLING_LAYERS.
-        "batch norm" (BATCH_NORM): either model has no nn.BatchNorm2d at all; or one stands behind the generator's last convolution; or one stands before the
-            discriminator's second convolution.
-        "fully connected" (FULLY_CONNECTED): there is an nn.Linear that is neither the generator's first nor the discriminator's last layer with weights
-            (nn.Linear and CONVOLUTIONS are layers with weights).
-        "generator activation" (GENERATOR_ACTIVATION): of the generator's ACTIVATIONS, the last is not an nn.Tanh behind the last convolution, or another one is not an nn.ReLU,
-            or there is no nn.ReLU.
-        "discriminator activation" (DISCRIMINATOR_ACTIVATION): one of the discriminator's ACTIVATIONS is not an nn.LeakyReLU (the last one may be an nn.Sigmoid), or there is no nn.LeakyReLU.
+        "batch norm" (BATCH_NORM): either model has no nn.BatchNorm2d at all; or one stands behind
+            the generator's last convolution; or one stands before the discriminator's second
+            convolution.
+        "fully connected" (FULLY_CONNECTED): there is an nn.Linear that is neither the generator's
+            first nor the discriminator's last layer with weights (nn.Linear and CONVOLUTIONS are
+            layers with weights).
+        "generator activation" (GENERATOR_ACTIVATION): of the generator's ACTIVATIONS, the last is
+            not an nn.Tanh behind the last convolution, or another one is not an nn.ReLU, or there
+            is no nn.ReLU.
+        "discriminator activation" (DISCRIMINATOR_ACTIVATION): one of the discriminator's
+            ACTIVATIONS is not an nn.LeakyReLU (the last one may be an nn.Sigmoid), or there is no
+            nn.LeakyReLU.
         The models are not changed.
     """
     g, d = layers(generator), layers(discriminator)

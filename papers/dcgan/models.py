@@ -15,7 +15,8 @@ class Generator(nn.Module):
         ngf: channels of the last hidden layer; the first has 8·ngf.
         nc: channels of the image.
 
-    Its parameters are those of five transposed convolutions without bias and four batch-norms (PyTorch's defaults), and no others.
+    Its parameters are those of five transposed convolutions without bias and four batch-norms
+    (PyTorch's defaults), and no others.
     """
 
     def __init__(self, nz: int = 100, ngf: int = 64, nc: int = 3) -> None:
@@ -39,7 +40,8 @@ class Discriminator(nn.Module):
         nc: channels of the image.
         ndf: channels of the first hidden layer; the last has 8·ndf.
 
-    Its parameters are those of five convolutions without bias and three batch-norms (PyTorch's defaults), and no others.
+    Its parameters are those of five convolutions without bias and three batch-norms (PyTorch's
+    defaults), and no others.
     """
 
     def __init__(self, nc: int = 3, ndf: int = 64) -> None:
@@ -59,8 +61,9 @@ class Discriminator(nn.Module):
 def init_weights(module: nn.Module) -> None:
     """Initialise one layer in place, as `network.apply(init_weights)` does to all layers in turn.
 
-    Weights of nn.Conv2d and nn.ConvTranspose2d are drawn from N(0, 0.02²). Of nn.BatchNorm2d, the weight γ is drawn from N(1, 0.02²) and the bias β is 0.
-    The draws come from torch's global generator as it is: it is not seeded. Parameters stay the same objects.
+    Weights of nn.Conv2d and nn.ConvTranspose2d are drawn from N(0, 0.02²). Of nn.BatchNorm2d, the
+    weight γ is drawn from N(1, 0.02²) and the bias β is 0. The draws come from torch's global
+    generator as it is: it is not seeded. Parameters stay the same objects.
 
     Args:
         module: any layer or network. Kinds of layer not named above are left alone.
@@ -75,14 +78,16 @@ def init_weights(module: nn.Module) -> None:
 def build_criterion() -> Callable[[Tensor, Tensor], Tensor]:
     """Binary cross-entropy for a discriminator that returns logits.
 
-    Returns: something to call with logits (B,) and labels (B,) between 0 and 1, which gives their mean binary cross-entropy, one number that gradients flow
-        through. It is finite, and so are its gradients, for logits of ±10,000.
+    Returns: something to call with logits (B,) and labels (B,) between 0 and 1, which gives their
+        mean binary cross-entropy, one number that gradients flow through. It is finite, and so are
+        its gradients, for logits of ±10,000.
     """
     return nn.BCEWithLogitsLoss()
 
 
 def build_optimizers(
-    generator: nn.Module, discriminator: nn.Module, lr: float = 2e-4, betas: tuple[float, float] = (0.5, 0.999)
+    generator: nn.Module, discriminator: nn.Module, lr: float = 2e-4,
+    betas: tuple[float, float] = (0.5, 0.999)
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Adam for each of the two networks.
 

@@ -33,10 +33,12 @@ def fit(
         ngf: width of the generator, and of the discriminator.
         batch_size: images a batch; shuffled, the last partial batch dropped (`build_dataloader`).
         lr: of both of the paper's optimisers (`build_optimizers`).
-        seed: decides initial weights, order and noise: the same seed gives the same generator, another one another.
+        seed: decides initial weights, order and noise: the same seed gives the same generator,
+            another one another.
         device: of networks and noise.
-        loop: called once, like `papers.dcgan.training.train`: loop(generator, discriminator, loader, epochs, opt_g, opt_d, criterion, sample_noise, **options).
-            Both networks have been initialised by `init_weights`; criterion is `build_criterion()`.
+        loop: called once, like `papers.dcgan.training.train`: loop(generator, discriminator,
+            loader, epochs, opt_g, opt_d, criterion, sample_noise, **options). Both networks have
+            been initialised by `init_weights`; criterion is `build_criterion()`.
         options: handed on to the loop: writer, checkpoint, report, fixed_noise.
 
     Returns: the generator that the loop has trained, in evaluation mode.
@@ -60,7 +62,8 @@ def draw(generator: nn.Module, noise: Tensor, batch_size: int = 64) -> Tensor:
     """Images from noise.
 
     Args:
-        generator: noise (B, nz, 1, 1) to images (B, C, H, W) in [-1, 1]. It runs in evaluation mode, and is left in the mode in which it came.
+        generator: noise (B, nz, 1, 1) to images (B, C, H, W) in [-1, 1]. It runs in evaluation
+            mode, and is left in the mode in which it came.
         noise: (N, nz, 1, 1), N ≥ 1. It is not changed.
         batch_size: at most so many at once.
 
@@ -82,7 +85,8 @@ def nearest_neighbours(samples: Tensor, images: Tensor, k: int) -> tuple[Tensor,
         images: (M, C, H, W), M ≥ k.
         k: how many, at least 1.
 
-    Returns: distances (N, k), ascending, and indices into images (N, k), int64. (In which order equally near ones come is open.) The inputs are not changed.
+    Returns: distances (N, k), ascending, and indices into images (N, k), int64. (In which order
+        equally near ones come is open.) The inputs are not changed.
     """
     distances = torch.cdist(samples.flatten(1), images.flatten(1))  # (N, M)
     nearest = distances.topk(k, largest=False)
@@ -94,9 +98,11 @@ def memorised_share(samples: Tensor, training: Tensor, held_out: Tensor) -> floa
 
     Args:
         samples: (N, C, H, W).
-        training, held_out: (M, C, H, W), equally many of each: of a larger set the nearest image is nearer by chance alone.
+        training, held_out: (M, C, H, W), equally many of each: of a larger set the nearest image is
+            nearer by chance alone.
 
-    Returns: a float from 0 to 1. A sample whose nearest images in both sets are exactly equally near counts one half.
+    Returns: a float from 0 to 1. A sample whose nearest images in both sets are exactly equally
+        near counts one half.
 
     Raises: ValueError if there are not equally many training and held-out images.
     """

@@ -11,16 +11,20 @@ def extract_features(discriminator: nn.Module, images: Tensor, size: int = 4) ->
     """What a discriminator's convolutions see in each image (section 5.1).
 
     Args:
-        discriminator: as papers.dcgan.models builds it: `layers` is an nn.Sequential of convolutions, batch-norms and leaky ReLUs. An nn.LeakyReLU ends each
-            layer but the last; the last convolution makes the logit, which is no feature.
+        discriminator: as papers.dcgan.models builds it: `layers` is an nn.Sequential of
+            convolutions, batch-norms and leaky ReLUs. An nn.LeakyReLU ends each layer but the last;
+            the last convolution makes the logit, which is no feature.
         images: (B, nc, 64, 64) in [-1, 1].
         size: every channel is max-pooled to size × size (4, 2 or 1).
 
-    Returns: (B, D): layer after layer, from the image upwards; in a layer channel after channel; in a channel row after row. D is size² times the channels of
-        all layers. No gradient hangs on it.
+    Returns: (B, D): layer after layer, from the image upwards; in a layer channel after channel; in
+        a channel row after row. D is size² times the channels of all layers. No gradient hangs on
+        it.
 
-    Batch-norm normalises with its running statistics, so an image's features do not depend on the rest of its batch. The discriminator is left as it was:
-        parameters and their gradients, batch-norm's statistics, the mode of every module, no hooks. So are the images and torch's gradient mode.
+    Batch-norm normalises with its running statistics, so an image's features do not depend on the
+    rest of its batch. The discriminator is left as it was:
+        parameters and their gradients, batch-norm's statistics, the mode of every module, no hooks.
+        So are the images and torch's gradient mode.
     """
     modes = [(module, module.training) for module in discriminator.modules()]
     pooled: list[Tensor] = []
@@ -47,9 +51,11 @@ def class_balanced_subset(labels: Tensor, per_class: int, seed: int = 0) -> Tens
     Args:
         labels: (N,), int64, in any order. The classes are the numbers that occur.
         per_class: how many of each.
-        seed: the same seed draws the same examples, another seed others; no other generator is used or seeded.
+        seed: the same seed draws the same examples, another seed others; no other generator is used
+            or seeded.
 
-    Returns: int64 (classes · per_class,): places in `labels`, none twice, in any order. Each example of a class is equally likely to be drawn.
+    Returns: int64 (classes · per_class,): places in `labels`, none twice, in any order. Each
+        example of a class is equally likely to be drawn.
 
     Raises: ValueError, which names the class, if one has fewer than per_class examples.
     """
@@ -69,8 +75,9 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         train: (N, D). test: (M, D).
 
-    Returns: new tensors (N, D) and (M, D), of the same dtype. σ is the root of the mean square (division by N, not N − 1). A feature that is the same in all
-        training images is only shifted, in both.
+    Returns: new tensors (N, D) and (M, D), of the same dtype. σ is the root of the mean square
+        (division by N, not N − 1). A feature that is the same in all training images is only
+        shifted, in both.
     """
     mean = train.mean(dim=0)
     deviation = train.std(dim=0, correction=0)
@@ -87,7 +94,8 @@ def squared_hinge_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
     Returns: one number, in the dtype of the scores, that gradients flow through.
 
-    May not call F.multi_margin_loss, nn.MultiMarginLoss, the other margin and hinge losses of torch, or sklearn.metrics.
+    May not call F.multi_margin_loss, nn.MultiMarginLoss, the other margin and hinge losses of
+    torch, or sklearn.metrics.
     """
     signs = 2 * F.one_hot(labels, scores.size(1)).to(scores.dtype) - 1  # (N, C): +1 for the own class, −1 for the others
     return (1 - signs * scores).clamp(min=0).square().sum(dim=1).mean()
@@ -100,7 +108,8 @@ def triangle_encoding(patches: Tensor, centres: Tensor) -> Tensor:
         patches: (…, d), any leading dimensions.
         centres: (K, d).
 
-    Returns: (…, K), not negative; 0 for a centre that is as far as the average or farther. Distances are Euclidean, not squared.
+    Returns: (…, K), not negative; 0 for a centre that is as far as the average or farther.
+        Distances are Euclidean, not squared.
     """
     distances = torch.linalg.vector_norm(patches.unsqueeze(-2) - centres, dim=-1)  # (…, 1, d) − (K, d) → (…, K)
     return (distances.mean(dim=-1, keepdim=True) - distances).clamp(min=0)

@@ -22,16 +22,20 @@ def discriminator_step(
     """One update of the discriminator: real images towards label 1, generated ones towards label 0.
 
     Args:
-        generator: noise to images. Its parameters stay as they are and get no gradient; its batch-norm statistics may change.
+        generator: noise to images. Its parameters stay as they are and get no gradient; its
+            batch-norm statistics may change.
         discriminator: images (B, C, H, W) to logits (B,).
         opt_d: holds the discriminator's parameters. Gradients that were left in them before do not count.
-        criterion: called with logits and labels of the same shape and dtype, gives a mean, like `build_criterion()`.
+        criterion: called with logits and labels of the same shape and dtype, gives a mean, like
+            `build_criterion()`.
         real: images (B, C, H, W).
         noise: (B, nz, 1, 1), as many as there are real images; the generated images are made from it.
 
-    Real and generated images go through the discriminator in two calls, so that batch-norm never mixes them. Both networks are in training mode, and are left so.
+    Real and generated images go through the discriminator in two calls, so that batch-norm never
+    mixes them. Both networks are in training mode, and are left so.
 
-    Returns: the loss before the update, the sum of the means over real and over generated images (a tensor without dimensions, or a float).
+    Returns: the loss before the update, the sum of the means over real and over generated images (a
+        tensor without dimensions, or a float).
     """
     fake = generator(noise).detach()  # the discriminator's loss is none of the generator's business
     on_real, on_fake = discriminator(real), discriminator(fake)  # (B,) each
@@ -53,9 +57,11 @@ def generator_step(
 
     Args:
         generator: noise to images.
-        discriminator: images to logits (B,). Its parameters stay as they are; gradients may be left in them, and its batch-norm statistics may change.
+        discriminator: images to logits (B,). Its parameters stay as they are; gradients may be left
+            in them, and its batch-norm statistics may change.
         opt_g: holds the generator's parameters. Gradients that were left in them before do not count.
-        criterion: called with logits and labels of the same shape and dtype, gives a mean, like `build_criterion()`.
+        criterion: called with logits and labels of the same shape and dtype, gives a mean, like
+            `build_criterion()`.
         noise: (B, nz, 1, 1), which the images are made from.
 
     Both networks are in training mode, and are left so; all parameters are trainable afterwards.
@@ -75,7 +81,8 @@ class Checkpoint:
 
     Args:
         path: of the file, in a folder that exists.
-        parts: what belongs to the run, by name: modules and optimisers (whatever has state_dict and load_state_dict), and torch.Generators (get_state, set_state).
+        parts: what belongs to the run, by name: modules and optimisers (whatever has state_dict and
+            load_state_dict), and torch.Generators (get_state, set_state).
     """
 
     def __init__(self, path: str | Path, **parts: Any) -> None:
@@ -83,7 +90,8 @@ class Checkpoint:
         self.parts = parts
 
     def save(self, done: int) -> None:
-        """Write the present state of every part, and how much is done, to the file. If that fails midway, the file stays as it was."""
+        """Write the present state of every part, and how much is done, to the file. If that fails
+        midway, the file stays as it was."""
         states = {name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict() for name, part in self.parts.items()}
         unfinished = self.path.with_name(self.path.name + ".unfinished")
         torch.save({"done": done, "states": states}, unfinished)
@@ -92,7 +100,8 @@ class Checkpoint:
     def load(self) -> int:
         """Put the states in the file back into the parts, in place.
 
-        Returns: how much was done when it was saved; 0 if there is no file yet, and then the parts stay as they are.
+        Returns: how much was done when it was saved; 0 if there is no file yet, and then the parts
+            stay as they are.
         """
         if not self.path.exists():
             return 0
@@ -117,20 +126,28 @@ def train(
     checkpoint: Any = None,
     report: Callable[[int, float, float], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Train until so many epochs are done: for each batch, one update of the discriminator, then one of the generator.
+    """Train until so many epochs are done: for each batch, one update of the discriminator, then
+    one of the generator.
 
     Args:
         generator, discriminator: the networks; they are trained in training mode, in whatever mode they come.
-        loader: gives (images, labels) for each batch of an epoch, and all of them again in the next; the labels do not matter. Has a length: batches an epoch.
+        loader: gives (images, labels) for each batch of an epoch, and all of them again in the
+            next; the labels do not matter. Has a length: batches an epoch.
         epochs: how many in all, those before a checkpoint included.
         opt_g, opt_d: the optimisers of the two.
         criterion: for both steps.
-        sample_noise: sample_noise(n) draws fresh noise for n images. For each batch it is called twice, for the discriminator's step and then for the generator's.
-        fixed_noise: after each epoch the generator draws these in evaluation mode, for `writer`. None: no images.
-        writer: like TensorBoard's SummaryWriter. After each step: add_scalar("loss/discriminator", value, step) and add_scalar("loss/generator", value, step),
-            where step counts from 1 since the beginning of the first epoch. After each epoch: add_images("samples", images in [0, 1], step). None: nothing.
-        checkpoint: like `Checkpoint`: load() is called before training and says how many epochs are done; save(epochs done) is called after each epoch. None: neither.
-        report: called with (step, the discriminator's loss, the generator's loss) after each step, for a progress bar.
+        sample_noise: sample_noise(n) draws fresh noise for n images. For each batch it is called
+            twice, for the discriminator's step and then for the generator's.
+        fixed_noise: after each epoch the generator draws these in evaluation mode, for `writer`.
+            None: no images.
+        writer: like TensorBoard's SummaryWriter. After each step: add_scalar("loss/discriminator",
+            value, step) and add_scalar("loss/generator", value, step), where step counts from 1
+            since the beginning of the first epoch. After each epoch: add_images("samples", images
+            in [0, 1], step). None: nothing.
+        checkpoint: like `Checkpoint`: load() is called before training and says how many epochs are
+            done; save(epochs done) is called after each epoch. None: neither.
+        report: called with (step, the discriminator's loss, the generator's loss) after each step,
+            for a progress bar.
 
     Returns: {"discriminator": losses, "generator": losses}, a float for each step that was made now.
     """

@@ -11,7 +11,8 @@ def sublayers(block: str) -> list[str]:
     Args:
         block: "encoder" or "decoder".
 
-    Returns: names out of "self-attention", "masked self-attention", "cross-attention" (the paper's "encoder-decoder attention") and "feed-forward".
+    Returns: names out of "self-attention", "masked self-attention", "cross-attention" (the paper's
+        "encoder-decoder attention") and "feed-forward".
     """
     if block == "encoder":
         return ["self-attention", "feed-forward"]
@@ -34,8 +35,9 @@ class TransformerConfig:
 def parameter_count(config: TransformerConfig) -> int:
     """How many numbers the model learns, exactly.
 
-    Biases everywhere but in the output projection; a LayerNorm after every sub-layer and none elsewhere (post-norm); d_model is divisible by h.
-    tied: source embedding, target embedding and output projection are one matrix; ValueError if the vocabularies differ.
+    Biases everywhere but in the output projection; a LayerNorm after every sub-layer and none
+    elsewhere (post-norm); d_model is divisible by h. tied: source embedding, target embedding and
+    output projection are one matrix; ValueError if the vocabularies differ.
     """
     d, d_ff = config.d_model, config.d_ff
     attention = 4 * (d * d + d)
@@ -49,14 +51,20 @@ def parameter_count(config: TransformerConfig) -> int:
     return config.N * (encoder_layer + decoder_layer) + rows * d
 
 
-def trace_shapes(config: TransformerConfig, batch: int, src_len: int, tgt_len: int) -> dict[str, tuple[int, ...]]:
-    """The shape of everything that flows through the model: batch first, then heads where there are any, then positions, then width.
+def trace_shapes(
+    config: TransformerConfig, batch: int, src_len: int, tgt_len: int,
+) -> dict[str, tuple[int, ...]]:
+    """The shape of everything that flows through the model: batch first, then heads where there are
+    any, then positions, then width.
 
-    Returns: a dictionary with the keys "source tokens", "source vectors", "encoder queries", "encoder weights", "encoder hidden", "memory",
-        "target tokens", "target vectors", "decoder weights", "cross queries", "cross keys", "cross weights", "decoder output", "logits".
+    Returns: a dictionary with the keys "source tokens", "source vectors", "encoder queries",
+        "encoder weights", "encoder hidden", "memory", "target tokens", "target vectors", "decoder
+        weights", "cross queries", "cross keys", "cross weights", "decoder output", "logits".
 
-        Tokens are numbers, one for each word; vectors are embedded words; queries and keys are those of all heads, split; weights are attention weights, one row for each query;
-        "encoder hidden" is inside the feed-forward network; "decoder weights" are those of the decoder's self-attention; "cross …" belongs to cross-attention.
+        Tokens are numbers, one for each word; vectors are embedded words; queries and keys are
+        those of all heads, split; weights are attention weights, one row for each query; "encoder
+        hidden" is inside the feed-forward network; "decoder weights" are those of the decoder's
+        self-attention; "cross …" belongs to cross-attention.
     """
     B, S, T, d, h = batch, src_len, tgt_len, config.d_model, config.h
     d_k = d // h
@@ -83,7 +91,8 @@ def layer_complexity(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> floa
 
     Args:
         kind: "self-attention", "recurrent", "convolutional" or "restricted".
-        n: length of the sequence. d: width of the vectors. k: window of the convolution. r: neighbourhood of restricted self-attention.
+        n: length of the sequence. d: width of the vectors. k: window of the convolution. r:
+            neighbourhood of restricted self-attention.
     """
     if kind == "self-attention":
         return n * n * d
@@ -95,12 +104,14 @@ def layer_complexity(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> floa
 
 
 def sequential_operations(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> float:
-    """Table 1, "Sequential Operations": how many steps have to wait for each other, as a number. Arguments as of `layer_complexity`."""
+    """Table 1, "Sequential Operations": how many steps have to wait for each other, as a number.
+    Arguments as of `layer_complexity`."""
     return n if kind == "recurrent" else 1
 
 
 def maximum_path_length(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> float:
-    """Table 1, "Maximum Path Length": steps between the two positions farthest apart, as a whole number. Arguments as of `layer_complexity`; n ≥ 2.
+    """Table 1, "Maximum Path Length": steps between the two positions farthest apart, as a whole
+    number. Arguments as of `layer_complexity`; n ≥ 2.
 
     The convolution is dilated, ⌈log_k n⌉; restricted self-attention takes ⌈n/r⌉.
     """

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 
-def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def scaled_dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Equation 1 of the paper, for any leading dimensions.
 
     Args:
@@ -119,7 +121,9 @@ class MultiHeadAttention(nn.Module):
         self.w_v = nn.Linear(d_model, d_model)
         self.w_o = nn.Linear(d_model, d_model)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Attend from each position of `query` to the positions of `key`.
 
         Args:

@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 
-def tokenize_batch(batch: Mapping[str, Sequence], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Mapping[str, list]:
+def tokenize_batch(
+    batch: Mapping[str, Sequence], tokenizer: PreTrainedTokenizerBase, max_length: int,
+) -> Mapping[str, list]:
     """Texts as token numbers, for `Dataset.map(…, batched=True)`.
 
     Args:
-        batch: columns by name; batch["text"] is a list of str. There may be others, such as "label". It is not changed.
+        batch: columns by name; batch["text"] is a list of str. There may be others, such as
+            "label". It is not changed.
         tokenizer: of the model that is to read the texts. It may have no padding token.
         max_length: tokens a text may have at most, special tokens among them. Longer texts lose their end.
 
-    Returns: the tokenizer's columns by name: "input_ids" and "attention_mask", each with a list for every text, of that text's own length (not padded).
-        Further columns are allowed.
+    Returns: the tokenizer's columns by name: "input_ids" and "attention_mask", each with a list for
+        every text, of that text's own length (not padded). Further columns are allowed.
     """
     return tokenizer(batch["text"], truncation=True, max_length=max_length)
 
@@ -32,9 +35,11 @@ def compute_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     """Accuracy, and F1 of class 1, of logits for two classes.
 
     Args:
-        eval_prediction: has `predictions`, logits (N, 2) as a numpy array, or a tuple whose first item is that, and `label_ids` (N,), 0 or 1. Neither is changed.
+        eval_prediction: has `predictions`, logits (N, 2) as a numpy array, or a tuple whose first
+            item is that, and `label_ids` (N,), 0 or 1. Neither is changed.
 
-    Returns: {"accuracy": …, "f1": …}, from 0 to 1; f1 is 0 where there is no true positive. Further entries are allowed.
+    Returns: {"accuracy": …, "f1": …}, from 0 to 1; f1 is 0 where there is no true positive. Further
+        entries are allowed.
     """
     logits = eval_prediction.predictions
     if isinstance(logits, tuple):
@@ -59,16 +64,21 @@ def fine_tune(
     """Train all weights of a model on labelled texts, with transformers' Trainer.
 
     Args:
-        model: a model of transformers that takes input_ids, attention_mask and labels and returns a loss; trained in place, where it is (CPU or GPU).
+        model: a model of transformers that takes input_ids, attention_mask and labels and returns a
+            loss; trained in place, where it is (CPU or GPU).
         tokenizer: pads the batches, each to its own longest text.
-        train, validation: with columns "label", "input_ids" and "attention_mask" (as `tokenize_batch` makes them), and perhaps others, such as "text".
+        train, validation: with columns "label", "input_ids" and "attention_mask" (as
+            `tokenize_batch` makes them), and perhaps others, such as "text".
         learning_rate: reached after warmup_steps, from 0, both ways linearly; at the end it is back at 0.
-        batch_size, epochs: every text of `train` once an epoch, in batches of so many, the last of which may be smaller.
+        batch_size, epochs: every text of `train` once an epoch, in batches of so many, the last of
+            which may be smaller.
         weight_decay: AdamW's, on all parameters but biases and LayerNorm.
         seed: of the order, which is another in every epoch.
 
-    Returns: the Trainer, after training. Its `state.log_history` has the loss of every step ("loss") and what `compute_metrics` says about `validation`
-        after every epoch ("eval_accuracy", "eval_f1"). Nothing is written to the working folder, nothing reported to any service.
+    Returns: the Trainer, after training. Its `state.log_history` has the loss of every step
+        ("loss") and what `compute_metrics` says about `validation` after every epoch
+        ("eval_accuracy", "eval_f1"). Nothing is written to the working folder, nothing reported to
+        any service.
     """
     with tempfile.TemporaryDirectory() as folder:
         nothing_kept = {"output_dir": folder, "save_strategy": "no", "report_to": "none"}
@@ -97,11 +107,15 @@ def fine_tune(
     return trainer
 
 
-def predict_probabilities(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int = 128, batch_size: int = 64) -> Tensor:
+def predict_probabilities(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str],
+    max_length: int = 128, batch_size: int = 64,
+) -> Tensor:
     """What a classifier of transformers thinks of texts.
 
     Args:
-        model: takes input_ids and attention_mask, gives `.logits` (B, C). It may be in either mode and is left in the mode it was found in.
+        model: takes input_ids and attention_mask, gives `.logits` (B, C). It may be in either mode
+            and is left in the mode it was found in.
         tokenizer: has a padding token.
         texts: at least one.
         max_length: longer texts lose their end. batch_size: how many texts the model sees at a time, at most.
@@ -128,7 +142,8 @@ def most_confident_errors(probabilities: Tensor, labels: Tensor, k: int) -> list
         probabilities: (N, C), C ≥ 2. labels: (N,), int64. Neither is changed.
         k: how many at most; there may be fewer errors, or none.
 
-    Returns: numbers of rows, ints: those whose likeliest class is not the label, by the probability of that class, falling.
+    Returns: numbers of rows, ints: those whose likeliest class is not the label, by the probability
+        of that class, falling.
     """
     confidence, predicted = probabilities.max(dim=1)  # (N,), (N,)
     wrong = (predicted != labels).nonzero().squeeze(1)  # row numbers

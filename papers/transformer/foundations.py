@@ -15,7 +15,8 @@ def pairwise_dot_products(x: Tensor, y: Tensor) -> Tensor:
         x: n vectors as rows, (n, d), floating-point.
         y: m vectors as rows, (m, d), of the same dtype.
 
-    Returns: (n, m), in the dtype of the inputs; entry [i, j] is the dot product of x[i] and y[j]. The inputs are not changed, and gradients can flow back to both.
+    Returns: (n, m), in the dtype of the inputs; entry [i, j] is the dot product of x[i] and y[j].
+        The inputs are not changed, and gradients can flow back to both.
     """
     return x @ y.T
 
@@ -27,9 +28,11 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
         x: scores of any shape with at least one dimension; finite, or −∞ for what must not be chosen.
         dim: the dimension along which the result adds up to 1.
 
-    Returns: the shape and dtype of x. Scores of any size give no NaN. Where all scores along `dim` are −∞, all results are 0. The input is not changed.
+    Returns: the shape and dtype of x. Scores of any size give no NaN. Where all scores along `dim`
+        are −∞, all results are 0. The input is not changed.
 
-    May not call torch's softmax or log_softmax in any form (torch.softmax, F.softmax, F.log_softmax, nn.Softmax, x.softmax(), …).
+    May not call torch's softmax or log_softmax in any form (torch.softmax, F.softmax,
+    F.log_softmax, nn.Softmax, x.softmax(), …).
     """
     highest = x.amax(dim=dim, keepdim=True)
     highest = highest.masked_fill(highest == -math.inf, 0.0)  # −∞ minus −∞ would be NaN
@@ -44,9 +47,11 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> 
     Args:
         logits: scores of C classes for each of N examples, (N, C), floating-point.
         targets: the right class of each example, 0 … C−1, or `ignore_index`; (N,), int64.
-        ignore_index: the target of examples that do not count. It may be a class's number (that of padding, say).
+        ignore_index: the target of examples that do not count. It may be a class's number (that of
+            padding, say).
 
-    Returns: a tensor without dimensions. Logits of any finite size give a finite loss. If every target is ignored it is 0, with a gradient of zeros. The inputs are not changed.
+    Returns: a tensor without dimensions. Logits of any finite size give a finite loss. If every
+        target is ignored it is 0, with a gradient of zeros. The inputs are not changed.
 
     May not call F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss or nn.NLLLoss. torch.logsumexp is welcome.
     """
@@ -69,8 +74,11 @@ def entropy(p: Tensor) -> Tensor:
     return -torch.xlogy(p, p).sum(dim=-1)  # xlogy(0, 0) is 0
 
 
-def mlp_gradients(x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and gradients of a network with one hidden layer of ReLU units: linear, ReLU, linear, mean cross-entropy.
+def mlp_gradients(
+    x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients of a network with one hidden layer of ReLU units: linear, ReLU, linear,
+    mean cross-entropy.
 
     Args:
         x: B examples of D numbers, (B, D).
@@ -78,8 +86,9 @@ def mlp_gradients(x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: 
         W1, b1: the first layer, (D, H) and (H,).
         W2, b2: the second layer, (H, C) and (C,).
 
-    Returns: the mean cross-entropy in nats (a tensor without dimensions), and its gradients {"W1", "b1", "W2", "b2"}, each in the shape and dtype of its parameter.
-        The slope of ReLU at 0 counts as 0. No finite scores give NaN. The inputs are not changed.
+    Returns: the mean cross-entropy in nats (a tensor without dimensions), and its gradients {"W1",
+        "b1", "W2", "b2"}, each in the shape and dtype of its parameter. The slope of ReLU at 0
+        counts as 0. No finite scores give NaN. The inputs are not changed.
 
     May not call autograd: no backward(), torch.autograd, torch.func, requires_grad_().
     """
@@ -94,7 +103,9 @@ def mlp_gradients(x: Tensor, y: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: 
     return loss, {"W1": x.T @ dz, "b1": dz.sum(0), "W2": h.T @ ds, "b2": ds.sum(0)}
 
 
-def sgd_momentum_step(param: Tensor, grad: Tensor, velocity: Tensor, lr: float, momentum: float) -> tuple[Tensor, Tensor]:
+def sgd_momentum_step(
+    param: Tensor, grad: Tensor, velocity: Tensor, lr: float, momentum: float,
+) -> tuple[Tensor, Tensor]:
     """One step of gradient descent with momentum: v ← μv + g, then p ← p − lr·v.
 
     Args:
@@ -102,7 +113,8 @@ def sgd_momentum_step(param: Tensor, grad: Tensor, velocity: Tensor, lr: float, 
         lr: learning rate.
         momentum: μ, from 0 (plain gradient descent) to below 1.
 
-    Returns: the new parameter and the new velocity, as new tensors in the dtype of the inputs. The inputs are not changed.
+    Returns: the new parameter and the new velocity, as new tensors in the dtype of the inputs. The
+        inputs are not changed.
 
     May not call torch.optim.
     """
@@ -124,11 +136,14 @@ def adam_step(
 
     Args:
         param, grad: tensors of one shape.
-        m, v: the running averages of the gradient and of its square, not bias-corrected; 0 before the first step.
+        m, v: the running averages of the gradient and of its square, not bias-corrected; 0 before
+            the first step.
         t: the number of this step, from 1.
-        lr, betas, eps: learning rate, decay of the two averages, and what keeps the denominator from 0 (added outside the root).
+        lr, betas, eps: learning rate, decay of the two averages, and what keeps the denominator
+            from 0 (added outside the root).
 
-    Returns: the new parameter, m and v (not bias-corrected), as new tensors in the dtype of the inputs. The inputs are not changed.
+    Returns: the new parameter, m and v (not bias-corrected), as new tensors in the dtype of the
+        inputs. The inputs are not changed.
 
     May not call torch.optim.
     """
@@ -140,7 +155,9 @@ def adam_step(
     return param - lr * m_hat / (v_hat.sqrt() + eps), new_m, new_v
 
 
-def train(model: nn.Module, batches, loss_fn, optimizer: torch.optim.Optimizer, epochs: int = 1) -> list[float]:
+def train(
+    model: nn.Module, batches, loss_fn, optimizer: torch.optim.Optimizer, epochs: int = 1,
+) -> list[float]:
     """Train a model: one update of its parameters for each batch, in the given order, `epochs` times over.
 
     Args:
@@ -150,9 +167,11 @@ def train(model: nn.Module, batches, loss_fn, optimizer: torch.optim.Optimizer, 
         optimizer: holds the parameters to be trained; its gradients may be cleared.
         epochs: how often to go through the batches.
 
-    Each update uses the gradient of its own batch alone. The model trains in training mode, whatever mode it comes in, and is handed back in evaluation mode.
+    Each update uses the gradient of its own batch alone. The model trains in training mode,
+    whatever mode it comes in, and is handed back in evaluation mode.
 
-    Returns: the loss of every batch as it was before its update, in order, as Python floats: epochs × number of batches.
+    Returns: the loss of every batch as it was before its update, in order, as Python floats: epochs
+        × number of batches.
     """
     model.train()
     losses = []
@@ -181,17 +200,21 @@ def encode_batch(sentences: list[str], vocabulary: dict[str, int]) -> Tensor:
 
     Args:
         sentences: B sentences. Words stand between spaces and are looked up in lower case.
-        vocabulary: the id of each word, and of "<pad>" and "<unk>", which may have any ids. It is not changed.
+        vocabulary: the id of each word, and of "<pad>" and "<unk>", which may have any ids. It is
+            not changed.
 
-    Returns: (B, L), int64, where L is the number of words of the longest sentence. Words that are not in the vocabulary get the id of "<unk>"; shorter sentences are filled
-        up on the right with the id of "<pad>".
+    Returns: (B, L), int64, where L is the number of words of the longest sentence. Words that are
+        not in the vocabulary get the id of "<unk>"; shorter sentences are filled up on the right
+        with the id of "<pad>".
     """
     rows = [[vocabulary.get(word, vocabulary["<unk>"]) for word in sentence.lower().split()] for sentence in sentences]
     longest = max(len(row) for row in rows)
     return torch.tensor([row + [vocabulary["<pad>"]] * (longest - len(row)) for row in rows])
 
 
-def rnn_forward(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
+def rnn_forward(
+    x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor,
+) -> tuple[Tensor, Tensor]:
     """A recurrent network with tanh, as nn.RNN(D, H, batch_first=True) computes it.
 
     Args:
@@ -200,7 +223,8 @@ def rnn_forward(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor,
         w_ih, w_hh: weights, (H, D) and (H, H).
         b_ih, b_hh: biases, (H,) each.
 
-    Returns: the hidden states after every step, (B, T, H), and the last of them, (B, H). The inputs are not changed.
+    Returns: the hidden states after every step, (B, T, H), and the last of them, (B, H). The inputs
+        are not changed.
 
     May not call nn.RNN*, nn.LSTM*, nn.GRU* or torch's functions behind them.
     """
@@ -219,7 +243,8 @@ def lstm_cell(
     Args:
         x: inputs of this step, (B, D).
         state: the pair (h, c) from the step before, (B, H) each.
-        w_ih, w_hh: weights, (4H, D) and (4H, H): H rows for each of input gate, forget gate, candidate, output gate.
+        w_ih, w_hh: weights, (4H, D) and (4H, H): H rows for each of input gate, forget gate,
+            candidate, output gate.
         b_ih, b_hh: biases, (4H,) each, in the same order.
 
     Returns: the new pair (h, c). The inputs are not changed.
@@ -235,14 +260,16 @@ def lstm_cell(
 def gradient_norm_by_distance(cell: nn.Module, length: int) -> Tensor:
     """How strongly the last hidden state depends on the input d steps before the last, for every d.
 
-    The cell reads `length` inputs x_1 … x_length of zeros, one example of shape (1, cell.input_size) each, starting from its zero state (no state given). Let S be the sum
-    of the numbers of the hidden state after the last step (for an LSTM the h of its pair).
+    The cell reads `length` inputs x_1 … x_length of zeros, one example of shape (1,
+    cell.input_size) each, starting from its zero state (no state given). Let S be the sum of the
+    numbers of the hidden state after the last step (for an LSTM the h of its pair).
 
     Args:
         cell: an nn.RNNCell, nn.GRUCell or nn.LSTMCell. Its parameters and their .grad stay as they are.
         length: number of steps, at least 1.
 
-    Returns: (length,), in the dtype of the cell's weights, without gradient history; entry d is the Euclidean norm of ∂S/∂x_(length−d): d = 0 is the last input, d = length−1 the first.
+    Returns: (length,), in the dtype of the cell's weights, without gradient history; entry d is the
+        Euclidean norm of ∂S/∂x_(length−d): d = 0 is the last input, d = length−1 the first.
     """
     inputs = cell.weight_ih.new_zeros(length, 1, cell.input_size).requires_grad_()
     state = None

@@ -15,7 +15,8 @@ def positional_encoding(length: int, d_model: int) -> Tensor:
         length: how many positions, counted from 0.
         d_model: width; may be odd, then the last column is a sine without its cosine.
 
-    Returns: (length, d_model), float32. Row pos, columns 2i and 2i + 1: sine and cosine of pos / 10000^(2i/d_model).
+    Returns: (length, d_model), float32. Row pos, columns 2i and 2i + 1: sine and cosine of pos /
+        10000^(2i/d_model).
     """
     positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)  # in double precision, so that late positions keep their digits
     even = torch.arange(0, d_model, 2, dtype=torch.float64)  # the 2i of the formula
@@ -31,7 +32,8 @@ def add_positions(x: Tensor, positions: Tensor | None = None) -> Tensor:
 
     Args:
         x: embeddings (B, L, d_model), of any floating-point dtype.
-        positions: integers ≥ 0, (B, L): where each token stands. They need not be in order, and may be larger than L. None: 0, 1, …, L − 1 in every sentence.
+        positions: integers ≥ 0, (B, L): where each token stands. They need not be in order, and may
+            be larger than L. None: 0, 1, …, L − 1 in every sentence.
 
     Returns: (B, L, d_model), a new tensor in the dtype of x.
     """
@@ -80,7 +82,8 @@ class LayerNorm(nn.Module):
 class PositionwiseFeedForward(nn.Module):
     """Equation 2: linear, ReLU, dropout, linear, at each position alike.
 
-    Parameters: those of `linear1`, an nn.Linear from d_model to d_ff, and `linear2`, back; both with bias. `dropout` is the probability of zeroing a hidden number.
+    Parameters: those of `linear1`, an nn.Linear from d_model to d_ff, and `linear2`, back; both
+        with bias. `dropout` is the probability of zeroing a hidden number.
     """
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.1) -> None:
@@ -110,7 +113,8 @@ class Residual(nn.Module):
         self.pre_norm = pre_norm
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """x: (…, d_model), not changed. sublayer: a function from such a tensor to another; it is called once. Returns: the same shape."""
+        """x: (…, d_model), not changed. sublayer: a function from such a tensor to another; it is
+        called once. Returns: the same shape."""
         if self.pre_norm:
             return x + self.dropout(sublayer(self.norm(x)))
         return self.norm(x + self.dropout(sublayer(x)))

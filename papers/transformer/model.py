@@ -15,18 +15,21 @@ def make_masks(src: Tensor, tgt: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
         src: token numbers (B, S). tgt: token numbers (B, T). Padding may stand on either side.
         pad_id: the number that stands for padding.
 
-    Returns: src_mask (B, 1, S), for encoder self-attention and cross-attention: source words, not padding;
-        and tgt_mask (B, T, T), for decoder self-attention: entry (b, i, j) is True where j is not padding and does not come after i.
+    Returns: src_mask (B, 1, S), for encoder self-attention and cross-attention: source words, not
+        padding; and tgt_mask (B, T, T), for decoder self-attention: entry (b, i, j) is True where j
+        is not padding and does not come after i.
     """
     future_hidden = causal_mask(tgt.size(1)).to(tgt.device)  # (T, T)
     return padding_mask(src, pad_id), combine_masks(padding_mask(tgt, pad_id), future_hidden)
 
 
 class EncoderLayer(nn.Module):
-    """One layer of the encoder: self-attention, then the feed-forward network, each in a Residual (section 3.1).
+    """One layer of the encoder: self-attention, then the feed-forward network, each in a Residual
+    (section 3.1).
 
-    Attributes: `self_attention`, a MultiHeadAttention(d_model, h); `feed_forward`, a PositionwiseFeedForward(d_model, d_ff, dropout);
-        `residual1` around the first and `residual2` around the second, each a Residual(d_model, dropout, pre_norm).
+    Attributes: `self_attention`, a MultiHeadAttention(d_model, h); `feed_forward`, a
+        PositionwiseFeedForward(d_model, d_ff, dropout); `residual1` around the first and
+        `residual2` around the second, each a Residual(d_model, dropout, pre_norm).
 
     May not call nn.Transformer* or nn.MultiheadAttention.
     """
@@ -39,16 +42,19 @@ class EncoderLayer(nn.Module):
         self.residual2 = Residual(d_model, dropout, pre_norm)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x: (B, S, d_model). mask: (B, 1, S) or broadcastable to (B, S, S), True = may attend; None: no restriction. Returns: (B, S, d_model)."""
+        """x: (B, S, d_model). mask: (B, 1, S) or broadcastable to (B, S, S), True = may attend;
+        None: no restriction. Returns: (B, S, d_model)."""
         x = self.residual1(x, lambda y: self.self_attention(y, y, y, mask)[0])  # [1] would be the weights
         return self.residual2(x, self.feed_forward)
 
 
 class DecoderLayer(nn.Module):
-    """One layer of the decoder: self-attention, cross-attention to the memory, feed-forward network, each in a Residual (section 3.1).
+    """One layer of the decoder: self-attention, cross-attention to the memory, feed-forward
+    network, each in a Residual (section 3.1).
 
-    Attributes: `self_attention` and `cross_attention`, each a MultiHeadAttention(d_model, h); `feed_forward`, a PositionwiseFeedForward(d_model, d_ff, dropout);
-        `residual1`, `residual2`, `residual3` around them in this order, each a Residual(d_model, dropout, pre_norm).
+    Attributes: `self_attention` and `cross_attention`, each a MultiHeadAttention(d_model, h);
+        `feed_forward`, a PositionwiseFeedForward(d_model, d_ff, dropout); `residual1`, `residual2`,
+        `residual3` around them in this order, each a Residual(d_model, dropout, pre_norm).
 
     May not call nn.Transformer* or nn.MultiheadAttention.
     """
@@ -62,7 +68,10 @@ class DecoderLayer(nn.Module):
         self.residual2 = Residual(d_model, dropout, pre_norm)
         self.residual3 = Residual(d_model, dropout, pre_norm)
 
-    def forward(self, x: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, memory: Tensor, tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
         """
         Args:
             x: target, (B, T, d_model). memory: the encoder's output, (B, S, d_model); neither is changed.
@@ -79,16 +88,21 @@ class DecoderLayer(nn.Module):
 class Encoder(nn.Module):
     """A stack of N encoder layers (section 3.1); with pre_norm, a LayerNorm at the end.
 
-    Attributes: `layers`, a list of EncoderLayer(d_model, h, d_ff, dropout, pre_norm) that PyTorch knows of; `norm`, with pre_norm only.
+    Attributes: `layers`, a list of EncoderLayer(d_model, h, d_ff, dropout, pre_norm) that PyTorch
+        knows of; `norm`, with pre_norm only.
     """
 
-    def __init__(self, N: int = 6, d_model: int = 512, h: int = 8, d_ff: int = 2048, dropout: float = 0.1, pre_norm: bool = False) -> None:
+    def __init__(
+        self, N: int = 6, d_model: int = 512, h: int = 8, d_ff: int = 2048, dropout: float = 0.1,
+        pre_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(d_model, h, d_ff, dropout, pre_norm) for _ in range(N))
         self.norm = LayerNorm(d_model) if pre_norm else nn.Identity()  # in post-norm the last layer has ended with a norm
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x: embedded source (B, S, d_model). mask: as of EncoderLayer, the same for all layers. Returns: the memory (B, S, d_model)."""
+        """x: embedded source (B, S, d_model). mask: as of EncoderLayer, the same for all layers.
+        Returns: the memory (B, S, d_model)."""
         for layer in self.layers:
             x = layer(x, mask)
         return self.norm(x)
@@ -97,16 +111,24 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A stack of N decoder layers (section 3.1); with pre_norm, a LayerNorm at the end.
 
-    Attributes: `layers`, a list of DecoderLayer(d_model, h, d_ff, dropout, pre_norm) that PyTorch knows of; `norm`, with pre_norm only.
+    Attributes: `layers`, a list of DecoderLayer(d_model, h, d_ff, dropout, pre_norm) that PyTorch
+        knows of; `norm`, with pre_norm only.
     """
 
-    def __init__(self, N: int = 6, d_model: int = 512, h: int = 8, d_ff: int = 2048, dropout: float = 0.1, pre_norm: bool = False) -> None:
+    def __init__(
+        self, N: int = 6, d_model: int = 512, h: int = 8, d_ff: int = 2048, dropout: float = 0.1,
+        pre_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(d_model, h, d_ff, dropout, pre_norm) for _ in range(N))
         self.norm = LayerNorm(d_model) if pre_norm else nn.Identity()
 
-    def forward(self, x: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None) -> Tensor:
-        """x: embedded target (B, T, d_model). memory: (B, S, d_model). Masks: as of DecoderLayer, the same for all layers. Returns: (B, T, d_model)."""
+    def forward(
+        self, x: Tensor, memory: Tensor, tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """x: embedded target (B, T, d_model). memory: (B, S, d_model). Masks: as of DecoderLayer,
+        the same for all layers. Returns: (B, T, d_model)."""
         for layer in self.layers:
             x = layer(x, memory, tgt_mask, memory_mask)
         return self.norm(x)
@@ -116,19 +138,23 @@ class Transformer(nn.Module):
     """The model of Figure 1: source and target tokens in, logits of the next target token out.
 
     Args:
-        src_vocab, tgt_vocab: sizes of the vocabularies. d_model, h, N, d_ff, dropout: as in the paper, whose base model is the default.
+        src_vocab, tgt_vocab: sizes of the vocabularies. d_model, h, N, d_ff, dropout: as in the
+            paper, whose base model is the default.
         pad_id: the token number that stands for padding, in both languages.
-        tied: source embedding, target embedding and output projection are one matrix, one nn.Parameter (section 3.4). ValueError if the vocabularies differ in size.
+        tied: source embedding, target embedding and output projection are one matrix, one
+            nn.Parameter (section 3.4). ValueError if the vocabularies differ in size.
         pre_norm: norms in front of the sub-layers, see Residual.
 
-    Positions are counted from the first token that is not padding: so padding changes no logit at a word, whether it stands on the left or on the right.
-    (What comes out at padded places means nothing.)
+    Positions are counted from the first token that is not padding: so padding changes no logit at a
+        word, whether it stands on the left or on the right. (What comes out at padded places means
+        nothing.)
 
     May not call nn.Transformer* or nn.MultiheadAttention.
     """
 
     def __init__(
-        self, src_vocab: int, tgt_vocab: int, d_model: int = 512, h: int = 8, N: int = 6, d_ff: int = 2048, dropout: float = 0.1,
+        self, src_vocab: int, tgt_vocab: int, d_model: int = 512, h: int = 8, N: int = 6,
+        d_ff: int = 2048, dropout: float = 0.1,
         pad_id: int = 0, tied: bool = False, pre_norm: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -149,7 +175,8 @@ class Transformer(nn.Module):
             self.tgt_embedding.weight = self.output.weight = self.src_embedding.weight  # the same parameter, not a copy
 
     def embed(self, tokens: Tensor, embedding: Embedding) -> Tensor:
-        """Tokens (B, L) to vectors (B, L, d_model): embedding plus positions, then dropout (sections 3.4, 3.5, 5.4)."""
+        """Tokens (B, L) to vectors (B, L, d_model): embedding plus positions, then dropout
+        (sections 3.4, 3.5, 5.4)."""
         positions = ((tokens != self.pad_id).cumsum(1) - 1).clamp(min=0)  # words counted, not columns; (B, L)
         return self.dropout(add_positions(embedding(tokens), positions))
 
@@ -158,9 +185,11 @@ class Transformer(nn.Module):
         return self.encoder(self.embed(src, self.src_embedding), padding_mask(src, self.pad_id))
 
     def decode(self, tgt: Tensor, memory: Tensor, src: Tensor) -> Tensor:
-        """Target tokens (B, T), the memory (B, S, d_model) and its source tokens (B, S) to logits (B, T, tgt_vocab).
+        """Target tokens (B, T), the memory (B, S, d_model) and its source tokens (B, S) to logits
+        (B, T, tgt_vocab).
 
-        The logits at position t are of the token at t + 1, and depend on no target token after t, in training and in eval mode.
+        The logits at position t are of the token at t + 1, and depend on no target token after t,
+        in training and in eval mode.
         """
         src_mask, tgt_mask = make_masks(src, tgt, self.pad_id)
         return self.output(self.decoder(self.embed(tgt, self.tgt_embedding), memory, tgt_mask, src_mask))

@@ -17,11 +17,14 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor | fl
     """Scale all gradients by one factor, so that together they have a norm of at most max_norm.
 
     Args:
-        parameters: can be gone through once (`model.parameters()` is a generator). Those whose `.grad` is None do not count. All on one device.
-        max_norm: largest Euclidean norm of all gradients together, > 0. Gradients whose norm is not larger stay as they are.
+        parameters: can be gone through once (`model.parameters()` is a generator). Those whose
+            `.grad` is None do not count. All on one device.
+        max_norm: largest Euclidean norm of all gradients together, > 0. Gradients whose norm is not
+            larger stay as they are.
 
-    Returns: the norm before clipping, as a float or a tensor without dimensions; 0 if there is no gradient. The gradients keep their dtype; whether `.grad` is changed
-        in place or replaced is open, and so is what happens to norms that are not finite.
+    Returns: the norm before clipping, as a float or a tensor without dimensions; 0 if there is no
+        gradient. The gradients keep their dtype; whether `.grad` is changed in place or replaced is
+        open, and so is what happens to norms that are not finite.
 
     May not call torch.nn.utils.clip_grad_norm_ or its relatives.
     """
@@ -40,7 +43,8 @@ def warmup_cosine(step: int, warmup: int, total: int, floor: float = 0.0) -> flo
 
     Args:
         step: number of the step, ≥ 0.
-        warmup: the step at which 1 is reached; 0: no warm-up, the cosine begins at once. total: the step at which the floor is reached, > warmup.
+        warmup: the step at which 1 is reached; 0: no warm-up, the cosine begins at once. total: the
+            step at which the floor is reached, > warmup.
         floor: the factor from then on, 0 … 1. The warm-up begins at 0 all the same.
     """
     if step < warmup:
@@ -49,15 +53,20 @@ def warmup_cosine(step: int, warmup: int, total: int, floor: float = 0.0) -> flo
     return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def accumulate_gradients(model: nn.Module, loss_fn: Callable[[Any, Tensor], Tensor], batches: list[tuple[Tensor, Tensor]]) -> float:
+def accumulate_gradients(
+    model: nn.Module, loss_fn: Callable[[Any, Tensor], Tensor],
+    batches: list[tuple[Tensor, Tensor]],
+) -> float:
     """The gradient of one large batch that comes in pieces.
 
     Args:
         model: called once for each piece, as model(inputs); its mode stays as it is.
         loss_fn: loss_fn(outputs, targets) is the mean over the examples of the piece.
-        batches: pairs (inputs, targets); the examples lie along the first axis of both. The pieces may be of unequal size.
+        batches: pairs (inputs, targets); the examples lie along the first axis of both. The pieces
+            may be of unequal size.
 
-    Returns: the mean loss over all examples, as a float. Afterwards the parameters' `.grad` is the gradient of that mean; what was in `.grad` before does not count. No update is made.
+    Returns: the mean loss over all examples, as a float. Afterwards the parameters' `.grad` is the
+        gradient of that mean; what was in `.grad` before does not count. No update is made.
     """
     model.zero_grad()
     examples = sum(len(targets) for _, targets in batches)
@@ -126,7 +135,8 @@ def amp_step(
     """One update in mixed precision.
 
     Args:
-        model, loss_fn: called as loss_fn(model(inputs), targets), both within autocast, which ends before the backward pass.
+        model, loss_fn: called as loss_fn(model(inputs), targets), both within autocast, which ends
+            before the backward pass.
         optimizer: of the model's parameters. What is left over in `.grad` does not count.
         inputs, targets: on the device of the model; autocast is for that device.
         scaler: scales the loss, makes the step and is updated, once each. None: no scaling.
@@ -158,11 +168,14 @@ def save_checkpoint(path: str | Path, step: int, **parts: Any) -> None:
     """Write all that is needed to go on from here, in one file that torch.load can read.
 
     Args:
-        path: the file; its folder exists. A checkpoint that is there is replaced (best by a rename, see above; how is not graded).
+        path: the file; its folder exists. A checkpoint that is there is replaced (best by a rename,
+            see above; how is not graded).
         step: how many steps have been made.
-        parts: by name, whatever has `state_dict()`: model, optimizer, scheduler, scaler, position in the data.
+        parts: by name, whatever has `state_dict()`: model, optimizer, scheduler, scaler, position
+            in the data.
 
-    The file holds the step, the state dict of each part, and the states of the global generators of torch (on a GPU also CUDA's), numpy and Python. Saving changes neither parts nor generators.
+    The file holds the step, the state dict of each part, and the states of the global generators of
+    torch (on a GPU also CUDA's), numpy and Python. Saving changes neither parts nor generators.
     """
     kind, keys, *rest = np.random.get_state()
     checkpoint = {
@@ -184,13 +197,16 @@ def save_checkpoint(path: str | Path, step: int, **parts: Any) -> None:
 
 
 def load_checkpoint(path: str | Path, **parts: Any) -> int:
-    """Fill the parts from a file that save_checkpoint wrote, and put the global generators back to where they were.
+    """Fill the parts from a file that save_checkpoint wrote, and put the global generators back to
+    where they were.
 
     Args:
         path: the file.
-        parts: by the names used when saving, whatever has `load_state_dict()`; changed in place. There may be fewer than the file holds.
+        parts: by the names used when saving, whatever has `load_state_dict()`; changed in place.
+            There may be fewer than the file holds.
 
-    Returns: the step, as it was given to save_checkpoint. What comes next is bit for bit what would have come without the interruption, on the same machine and version of torch.
+    Returns: the step, as it was given to save_checkpoint. What comes next is bit for bit what would
+        have come without the interruption, on the same machine and version of torch.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
@@ -211,8 +227,10 @@ def first_non_finite(model: nn.Module, *inputs: Any) -> str | None:
         model: called once, as model(*inputs), in the mode it is in.
         inputs: what it is called with.
 
-    Returns: the qualified name, as in `model.named_modules()`, of the first module that returns a tensor with an entry that is not finite, perhaps within tuples, lists or dicts.
-        "" if that is the model itself, and no module in it. None if everything is finite. No hook stays behind, also if the model raises an error.
+    Returns: the qualified name, as in `model.named_modules()`, of the first module that returns a
+        tensor with an entry that is not finite, perhaps within tuples, lists or dicts. "" if that
+        is the model itself, and no module in it. None if everything is finite. No hook stays
+        behind, also if the model raises an error.
     """
     found: list[str] = []
 
@@ -244,8 +262,10 @@ def diagnose(run: Any) -> str:
     """Which bug a training run has, found by experiment.
 
     Args:
-        run: has `model` (a Transformer without dropout, in training mode), `optimizer`, `batches` (a list of (src (B, S), target (B, T)), padded with model.pad_id),
-            `loss(src, target)` and `update(src, target)`, which makes one update and leaves its gradients in `.grad`. It may be changed.
+        run: has `model` (a Transformer without dropout, in training mode), `optimizer`, `batches`
+            (a list of (src (B, S), target (B, T)), padded with model.pad_id), `loss(src, target)`
+            and `update(src, target)`, which makes one update and leaves its gradients in `.grad`.
+            It may be changed.
 
     Returns: "not finite", "sees the future", "graph cut", "gradients pile up" or "healthy".
     """

@@ -20,13 +20,16 @@ def clean(lines: Iterable[str]) -> tuple[list[dict[str, str]], dict[int, str]]:
     """Records from raw JSON lines, and what became of the other lines.
 
     Args:
-        lines: one JSON object a line, with the strings "text" and "summary"; other fields are ignored. May be a file: they can be gone through once.
+        lines: one JSON object a line, with the strings "text" and "summary"; other fields are
+            ignored. May be a file: they can be gone through once.
 
     Returns: the records, in order, and the problems.
-        A record is {"text": …, "summary": …}: HTML entities decoded once (&amp; is &), then every run of white space made one blank, none at either end.
-        The problems map the number of a line that gave no record (the first line is 1) to the reason, the first of these that holds:
-        "not JSON"; "field missing": JSON, but no object, or without one of the two fields, or one is not a string; "empty": a field is empty once it is
-        clean; "duplicate": an earlier record has this text once both are clean. Blank lines are counted, and are no problem.
+        A record is {"text": …, "summary": …}: HTML entities decoded once (&amp; is &), then every
+        run of white space made one blank, none at either end. The problems map the number of a line
+        that gave no record (the first line is 1) to the reason, the first of these that holds: "not
+        JSON"; "field missing": JSON, but no object, or without one of the two fields, or one is not
+        a string; "empty": a field is empty once it is clean; "duplicate": an earlier record has
+        this text once both are clean. Blank lines are counted, and are no problem.
     """
     records, problems, seen = [], {}, set()
     for number, line in enumerate(lines, start=1):
@@ -54,8 +57,9 @@ def clean(lines: Iterable[str]) -> tuple[list[dict[str, str]], dict[int, str]]:
 def lead_k(text: str, k: int = 3) -> str:
     """The first k sentences of a text, the baseline of summarization.
 
-    A sentence ends with ".", "!" or "?" if white space or the end of the text comes next; what stands after the last such mark is a sentence too.
-    So "It cost 3.5 euros." is one sentence, and "Dr. No." are two.
+    A sentence ends with ".", "!" or "?" if white space or the end of the text comes next; what
+    stands after the last such mark is a sentence too. So "It cost 3.5 euros." is one sentence, and
+    "Dr. No." are two.
 
     Args:
         text: clean, that is with single blanks and none at the ends. k: how many sentences, 0 or more.
@@ -83,7 +87,8 @@ def ngram_f1(prediction: Sequence[str], reference: Sequence[str], n: int) -> flo
 
 
 def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many words the longest common subsequence of a and b has: in both, in the same order, not necessarily next to each other (Lin 2004, section 3).
+    """How many words the longest common subsequence of a and b has: in both, in the same order, not
+    necessarily next to each other (Lin 2004, section 3).
 
     Args:
         a, b: words; up to a few thousand, so nothing that tries all subsequences.
@@ -105,9 +110,11 @@ def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, fl
     """ROUGE-1, ROUGE-2 and ROUGE-L (the F1 of each) of predicted summaries, mean over the texts.
 
     Args:
-        predictions, references: as many of the one as of the other, at least one. They are split by `words`: lower case, no punctuation, no stemmer.
+        predictions, references: as many of the one as of the other, at least one. They are split by
+            `words`: lower case, no punctuation, no stemmer.
 
-    Returns: {"rouge1": …, "rouge2": …, "rougeL": …}, floats from 0 to 1; the same as the package rouge_score without its stemmer. A text that shares nothing with its reference counts 0.
+    Returns: {"rouge1": …, "rouge2": …, "rougeL": …}, floats from 0 to 1; the same as the package
+        rouge_score without its stemmer. A text that shares nothing with its reference counts 0.
     """
     scores = {"rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0}
     for predicted, wanted in zip(predictions, references):
@@ -132,14 +139,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def build_dataset(records: Sequence[dict[str, str]], encode: Callable[[str], list[int]], max_source: int, max_target: int) -> list[tuple[list[int], list[int]]]:
+def build_dataset(
+    records: Sequence[dict[str, str]], encode: Callable[[str], list[int]], max_source: int,
+    max_target: int,
+) -> list[tuple[list[int], list[int]]]:
     """Records as pairs of token numbers, cut to length.
 
     Args:
         records: with "text" and "summary". encode: token numbers of a text, without special tokens.
-        max_source, max_target: how many numbers a source and a target may have at most, special tokens included; at least 3.
+        max_source, max_target: how many numbers a source and a target may have at most, special
+            tokens included; at least 3.
 
-    Returns: (source, target) for each record, in order. A source is the beginning of the text and EOS_ID; a target is BOS_ID, the beginning of the summary, EOS_ID.
+    Returns: (source, target) for each record, in order. A source is the beginning of the text and
+        EOS_ID; a target is BOS_ID, the beginning of the summary, EOS_ID.
     """
     return [
         (

@@ -13,7 +13,8 @@ def teacher_forcing(target: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         target: token numbers (B, T), T ≥ 2: <bos>, the sentence, <eos>, perhaps padding.
 
-    Returns: the decoder's input (B, T − 1) and the labels (B, T − 1): label t is the token that follows input t. The target is not changed.
+    Returns: the decoder's input (B, T − 1) and the labels (B, T − 1): label t is the token that
+        follows input t. The target is not changed.
     """
     return target[:, :-1], target[:, 1:]
 
@@ -25,7 +26,8 @@ def label_smoothing_loss(logits: Tensor, targets: Tensor, eps: float = 0.1, pad_
         logits: (N, V), of any size: ±1000 is no trouble.
         targets: labels (N,), int64. Not all of them are padding.
         eps: the label has probability (1 − eps) + eps/V, every other class eps/V. 0: plain cross-entropy.
-        pad_id: the class that stands for padding. Rows with this label do not count; as a class it has its eps/V like any other.
+        pad_id: the class that stands for padding. Rows with this label do not count; as a class it
+            has its eps/V like any other.
 
     Returns: the loss, a tensor without dimensions.
 
@@ -65,8 +67,8 @@ def train_epoch(
         step: how many updates were made before; the first one here has number step + 1.
         eps: label smoothing.
 
-    Returns: the loss of each batch before its update, as floats. Gradients left over from before do not count. In which mode it leaves the model, and what
-        it leaves in the gradients, is open.
+    Returns: the loss of each batch before its update, as floats. Gradients left over from before do
+        not count. In which mode it leaves the model, and what it leaves in the gradients, is open.
     """
     model.train()
     losses = []
@@ -88,13 +90,16 @@ def greedy_decode(model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_l
     """The likeliest next token, again and again.
 
     Args:
-        model: has `encode(src) -> memory (B, S, d_model)`, `decode(tgt (B, T), memory, src) -> logits (B, T, V)` and `pad_id`.
+        model: has `encode(src) -> memory (B, S, d_model)`, `decode(tgt (B, T), memory, src) ->
+            logits (B, T, V)` and `pad_id`.
         src: token numbers (B, S).
         bos_id, eos_id: beginning and end of a sentence.
         max_len: tokens written at most for each sentence, <eos> among them; at least 1.
 
-    Returns: token numbers (B, L), int64, L ≤ max_len: no <bos>; each row up to its <eos>, if there is one, and model.pad_id after it. Whether columns of nothing
-        but padding are cut off is open, and so is which of two equally likely tokens is taken. Computes no gradients; leaves the model in the mode it found.
+    Returns: token numbers (B, L), int64, L ≤ max_len: no <bos>; each row up to its <eos>, if there
+        is one, and model.pad_id after it. Whether columns of nothing but padding are cut off is
+        open, and so is which of two equally likely tokens is taken. Computes no gradients; leaves
+        the model in the mode it found.
     """
     was_training = model.training
     model.eval()
@@ -132,7 +137,10 @@ def sentence_scores(model: nn.Module, src: Tensor, output: Tensor, bos_id: int, 
     return scores
 
 
-def beam_search(model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_len: int, beam: int = 4, alpha: float = 0.6) -> Tensor:
+def beam_search(
+    model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_len: int, beam: int = 4,
+    alpha: float = 0.6,
+) -> Tensor:
     """The best sentence that a beam finds under the objective of `sentence_scores` (section 6.1).
 
     Args:
@@ -140,8 +148,9 @@ def beam_search(model: nn.Module, src: Tensor, bos_id: int, eos_id: int, max_len
         beam: how many unfinished hypotheses are kept; less than the vocabulary.
         alpha: length penalty, ≥ 0.
 
-    Returns: token numbers (B, L), L ≤ max_len, in the form of `greedy_decode`. It stops early only when no unfinished hypothesis of its beam can still beat the best
-        finished one. Computes no gradients; leaves the model in the mode it found.
+    Returns: token numbers (B, L), L ≤ max_len, in the form of `greedy_decode`. It stops early only
+        when no unfinished hypothesis of its beam can still beat the best finished one. Computes no
+        gradients; leaves the model in the mode it found.
     """
     def penalty(length: int) -> float:
         return ((5 + length) / 6) ** alpha
@@ -189,7 +198,8 @@ def average_checkpoints(checkpoints: list[dict[str, Tensor]]) -> dict[str, Tenso
     Args:
         checkpoints: state dicts of one model, oldest first; at least one. They are not changed.
 
-    Returns: a state dict with the same names, shapes and dtypes. Integer and boolean entries come from the last checkpoint.
+    Returns: a state dict with the same names, shapes and dtypes. Integer and boolean entries come
+        from the last checkpoint.
     """
     average = {}
     for name, last in checkpoints[-1].items():

@@ -11,7 +11,8 @@ from papers.transformer.model import Encoder
 
 
 def mask_tokens(
-    tokens: Tensor, mask_id: int, vocab_size: int, special_ids: Sequence[int], probability: float = 0.15, generator: torch.Generator | None = None
+    tokens: Tensor, mask_id: int, vocab_size: int, special_ids: Sequence[int],
+    probability: float = 0.15, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """Hide some tokens for a masked language model (BERT, section 3.1, task 1).
 
@@ -21,10 +22,14 @@ def mask_tokens(
         vocab_size: random tokens come from 0 … vocab_size − 1.
         special_ids: a list of token numbers that are never chosen: padding, beginning, end, [MASK] itself.
         probability: that a token which is not special is chosen. 0: none, 1: all of them.
-        generator: where all random numbers come from, on the CPU; the global generator of torch if None. A generator in the same state gives the same result, and every call moves it on.
+        generator: where all random numbers come from, on the CPU; the global generator of torch if
+            None. A generator in the same state gives the same result, and every call moves it on.
 
-    Returns: inputs (B, L): of the chosen tokens 80 % are mask_id, 10 % a random token, 10 % unchanged; and labels (B, L): the tokens where chosen (the unchanged ones too), −100 elsewhere.
-        Both int64 and new: `tokens` is not changed. Each token has its own fate, whatever row or column it is in. Random tokens are uniform over the vocabulary, with or without the special ones.
+    Returns: inputs (B, L): of the chosen tokens 80 % are mask_id, 10 % a random token, 10 %
+        unchanged; and labels (B, L): the tokens where chosen (the unchanged ones too), −100
+        elsewhere. Both int64 and new: `tokens` is not changed. Each token has its own fate,
+        whatever row or column it is in. Random tokens are uniform over the vocabulary, with or
+        without the special ones.
     """
     special = torch.isin(tokens, torch.tensor(special_ids))
     chosen = (torch.rand(tokens.shape, generator=generator) < probability) & ~special  # (B, L)
@@ -36,7 +41,8 @@ def mask_tokens(
 
 
 class LanguageModel(nn.Module):
-    """BERT's encoder, or with a causal mask GPT's decoder: tokens in, logits of a token at every position out.
+    """BERT's encoder, or with a causal mask GPT's decoder: tokens in, logits of a token at every
+    position out.
 
     Args:
         vocab_size: how many tokens there are. max_len: the longest sentence.
@@ -44,14 +50,17 @@ class LanguageModel(nn.Module):
         causal: True for GPT: a position sees itself and what came before. False for BERT: it sees everything.
         pad_id: the number of padding, which stands on the right and is seen by nobody.
 
-    Attributes: `token_embedding` and `position_embedding`, each an nn.Embedding; `dropout`, an nn.Dropout of the sum of the two;
-        `encoder`, an Encoder(N, d_model, h, d_ff, dropout, pre_norm=True) of week 3. No other parameters: logits are dot products with the rows of the token embedding.
+    Attributes: `token_embedding` and `position_embedding`, each an nn.Embedding; `dropout`, an
+        nn.Dropout of the sum of the two; `encoder`, an Encoder(N, d_model, h, d_ff, dropout,
+        pre_norm=True) of week 3. No other parameters: logits are dot products with the rows of the
+        token embedding.
 
     May not call nn.Transformer* or nn.MultiheadAttention.
     """
 
     def __init__(
-        self, vocab_size: int, max_len: int, d_model: int = 64, h: int = 4, N: int = 2, d_ff: int = 128, dropout: float = 0.1, causal: bool = False, pad_id: int = 0
+        self, vocab_size: int, max_len: int, d_model: int = 64, h: int = 4, N: int = 2,
+        d_ff: int = 128, dropout: float = 0.1, causal: bool = False, pad_id: int = 0
     ) -> None:
         super().__init__()
         self.causal, self.pad_id = causal, pad_id
@@ -63,7 +72,8 @@ class LanguageModel(nn.Module):
             nn.init.normal_(embedding.weight, std=0.02)  # as BERT and GPT do
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token numbers (B, L), L ≤ max_len, to logits (B, L, vocab_size). What comes out at padding means nothing."""
+        """Token numbers (B, L), L ≤ max_len, to logits (B, L, vocab_size). What comes out at
+        padding means nothing."""
         L = tokens.size(1)
         places = torch.arange(L, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(places)  # (B, L, d_model)
@@ -77,11 +87,14 @@ def causal_lm_loss(logits: Tensor, tokens: Tensor, pad_id: int | None = None) ->
     """The mean cross-entropy of each next token (GPT, equation 1).
 
     Args:
-        logits: what the model says at every position, (B, T, V), floating-point; position t has read tokens 0 … t.
+        logits: what the model says at every position, (B, T, V), floating-point; position t has
+            read tokens 0 … t.
         tokens: what it has read, (B, T), T ≥ 2, int64.
-        pad_id: predictions whose target has this number do not count; at least one target has another. None: all of them count.
+        pad_id: predictions whose target has this number do not count; at least one target has
+            another. None: all of them count.
 
-    Returns: a tensor without dimensions: the mean over all predictions of the batch that count. The inputs are not changed.
+    Returns: a tensor without dimensions: the mean over all predictions of the batch that count. The
+        inputs are not changed.
 
     May call F.cross_entropy.
     """
@@ -118,7 +131,9 @@ def patchify(images: Tensor, patch: int) -> Tensor:
         images: (B, C, H, W), of any dtype; they need not be square.
         patch: pixels a side of a patch; divides H and W.
 
-    Returns: (B, H·W/patch², C·patch²), in the dtype of the images. Patches from left to right, then from top to bottom; within a patch first the channel, then the row, then the column. The images are not changed.
+    Returns: (B, H·W/patch², C·patch²), in the dtype of the images. Patches from left to right, then
+        from top to bottom; within a patch first the channel, then the row, then the column. The
+        images are not changed.
     """
     B, C, H, W = images.shape
     rows, columns = H // patch, W // patch
@@ -130,19 +145,25 @@ class VisionTransformer(nn.Module):
     """Images to logits of their class, by an encoder on patches (ViT, section 3.1).
 
     Args:
-        image_size: pixels a side; images are square. patch: pixels a side of a patch, which divides it. channels: of the images. classes: how many.
+        image_size: pixels a side; images are square. patch: pixels a side of a patch, which divides
+            it. channels: of the images. classes: how many.
         d_model, h, N, d_ff, dropout: as of Encoder.
 
-    Attributes: `patch_embedding`, an nn.Linear from channels·patch² to d_model; `class_token`, an nn.Parameter (d_model,); `position_embedding`, an nn.Parameter (1 + patches, d_model), whose row 0
-        is the class token's; `dropout`, an nn.Dropout of the sum of vectors and positions; `encoder`, an Encoder(N, d_model, h, d_ff, dropout, pre_norm=True) of week 3; `head`, an nn.Linear to the classes.
+    Attributes: `patch_embedding`, an nn.Linear from channels·patch² to d_model; `class_token`, an
+        nn.Parameter (d_model,); `position_embedding`, an nn.Parameter (1 + patches, d_model), whose
+        row 0 is the class token's; `dropout`, an nn.Dropout of the sum of vectors and positions;
+        `encoder`, an Encoder(N, d_model, h, d_ff, dropout, pre_norm=True) of week 3; `head`, an
+        nn.Linear to the classes.
 
-    The class token is position 0, the patches follow in the order of `patchify`; the head sees the class token's output alone.
+    The class token is position 0, the patches follow in the order of `patchify`; the head sees the
+    class token's output alone.
 
     May not call nn.Transformer* or nn.MultiheadAttention.
     """
 
     def __init__(
-        self, image_size: int, patch: int, channels: int, classes: int, d_model: int = 64, h: int = 4, N: int = 2, d_ff: int = 128, dropout: float = 0.1
+        self, image_size: int, patch: int, channels: int, classes: int, d_model: int = 64,
+        h: int = 4, N: int = 2, d_ff: int = 128, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.patch = patch
@@ -168,12 +189,15 @@ def reach(function: Callable[[Tensor], Tensor], x: Tensor, other: Tensor) -> Ten
     """Which input positions each output position depends on, found by changing one at a time.
 
     Args:
-        function: takes a batch (B, L, …) and gives (B, M, …), floating-point: M outputs for each example, without chance. It may be called as often as you like, with any B.
+        function: takes a batch (B, L, …) and gives (B, M, …), floating-point: M outputs for each
+            example, without chance. It may be called as often as you like, with any B.
         x: one example, (L, …): token numbers, or vectors.
-        other: what stands in for x when a position is changed, of the same shape, different from x at every position.
+        other: what stands in for x when a position is changed, of the same shape, different from x
+            at every position.
 
-    Returns: boolean (M, L); entry (i, j) is True where output i changes if x[j] alone becomes other[j]. An output changes if one of its numbers does, up or down, by more than 1e-5 of the largest output
-        (in absolute value) on x: less is rounding. x and other are not changed.
+    Returns: boolean (M, L); entry (i, j) is True where output i changes if x[j] alone becomes
+        other[j]. An output changes if one of its numbers does, up or down, by more than 1e-5 of the
+        largest output (in absolute value) on x: less is rounding. x and other are not changed.
     """
     L = x.size(0)
     with torch.no_grad():
