@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import ctypes
+import importlib
 import json
 import os
 import platform
@@ -175,7 +176,7 @@ for values, wanted in zip(got, expected):
 
 
 def learners_seconds(paths: Sequence[Path]) -> float:
-    """CPU seconds a notebook of the learners' cells and the checks' experiments alone, in one plain process that has all imports done."""
+    """CPU seconds a notebook of the learners' cells and the checks' experiments alone, in plain processes that have all imports done."""
     listed = [[str(path), f"{path.parent.name}/{path.stem}"] for path in paths]
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench", "--learners-code"], input=json.dumps(listed), cwd=ROOT,
@@ -185,26 +186,37 @@ def learners_seconds(paths: Sequence[Path]) -> float:
 
 
 def _learners_code(listed: list[list[str]]) -> float:
+    """Each notebook in a fork of its own, as any kernel is: what torch sets up at its first operation is part of running it."""
     from autograder.checks import capturing
-    from autograder.grade import release_cells
+    from autograder.grade import _preloads, release_cells
     from autograder.matching import assemble, match, read_submission
 
-    releases = {notebook.key: release_cells(notebook) for notebook in read_all(ROOT, [ASSIGNMENT])}
+    notebooks = {notebook.key: notebook for notebook in read_all(ROOT, [ASSIGNMENT])}
+    for module in {module for notebook in notebooks.values() for module in _preloads(notebook)}:
+        importlib.import_module(module)
     taken = []
-    for path, key in [*listed[:2], *listed]:  # the first ones once more, so that everything lazy is there
-        plan = assemble(match(read_submission(Path(path)), releases[key]), releases[key])
-        namespace: dict[str, Any] = {"__name__": "__main__", "check": check}
-        began = time.process_time()
-        for cell in plan:
-            with capturing() as checks:
-                try:
-                    exec(compile(cell.source, "<cell>", "exec"), namespace)
-                    for one in checks:
-                        one.run(SEED)
-                except Exception:  # as in a notebook: the next cell runs
-                    continue
-        taken.append(time.process_time() - began)
-    return statistics.fmean(taken[2:])
+    for path, key in listed:
+        release = release_cells(notebooks[key])
+        plan = assemble(match(read_submission(Path(path)), release), release)
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            namespace: dict[str, Any] = {"__name__": "__main__", "check": check}
+            began = time.process_time()
+            for cell in plan:
+                with capturing() as checks:
+                    try:
+                        exec(compile(cell.source, "<cell>", "exec"), namespace)
+                        for one in checks:
+                            one.run(SEED)
+                    except Exception:  # as in a notebook: the next cell runs
+                        continue
+            os.write(writer, str(time.process_time() - began).encode())
+            os._exit(0)
+        os.close(writer)
+        os.wait()
+        taken.append(float(os.read(reader, 100)))
+        os.close(reader)
+    return statistics.fmean(taken)
 
 
 def same_points(course: Path, grading: Path, paths: Sequence[Path]) -> int:
@@ -333,6 +345,24 @@ def _profile(listed: list[list[str]], grading: Path) -> list[tuple[str, float]]:
     return [(part, seconds / len(jobs)) for part, seconds in rows]
 
 
+def empty_kernel(count: int = 40) -> float:
+    """CPU seconds of a kernel that runs nothing: its forks, namespaces, mounts and end, in all processes."""
+    few, many = (
+        measure([sys.executable, "-m", "tests.bench", "--empty-kernels", str(number)]).cpu for number in (1, count + 1)
+    )
+    return (many - few) / count
+
+
+def _empty_kernels(count: int) -> None:
+    from autograder.engine import PRELOAD, Zygote
+
+    zygote = Zygote(modules=[], preload=PRELOAD)
+    zygote.start()
+    for _ in range(count):
+        zygote.spawn().close()
+    zygote.close()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=60, help="notebooks in the class")
@@ -342,9 +372,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, default=PAGE, help="the page whose tables are written")
     parser.add_argument("--learners-code", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--profile", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--empty-kernels", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.learners_code:
         print(_learners_code(json.load(sys.stdin)))
+    elif chosen.empty_kernels:
+        _empty_kernels(chosen.empty_kernels)
     elif chosen.profile:
         print(json.dumps(_profile(json.load(sys.stdin), chosen.profile)))
     else:
@@ -408,8 +441,8 @@ def bench(folder: Path, chosen: argparse.Namespace) -> str:
         flat = _memory_table(long)
     loop, overhead = learners_loop()
     return _page(
-        chosen, rows, plain.seconds / few, f"{same} of {few}", flat, profile(spread, folder / "grading"), loop, overhead
-    )
+        chosen, rows, plain.seconds / few, f"{same} of {few}", flat, profile(spread, folder / "grading"), empty_kernel(), loop, overhead
+    )  # fmt: skip
 
 
 def _memory_table(usage: Usage, columns: int = 10) -> str:
@@ -422,7 +455,7 @@ def _memory_table(usage: Usage, columns: int = 10) -> str:
 
 def _page(
     chosen: argparse.Namespace, rows: list[tuple[str, Usage, int, float]], plain: float, same: str, flat: str,
-    parts: list[tuple[str, float]], loop: float, overhead: float,
+    parts: list[tuple[str, float]], empty: float, loop: float, overhead: float,
 ) -> str:  # fmt: skip
     lines = [
         f"`make bench`: {chosen.count} notebooks of {ASSIGNMENT}, `-j {chosen.jobs}`, on {_machine()}.",
@@ -458,6 +491,10 @@ def _page(
         "| --- | ---: |",
     ]
     lines += [f"| {name} | {seconds:.4f} |" for name, seconds in parts]
+    lines += [
+        "",
+        f"A kernel that runs nothing costs {empty:.3f} CPU-s in all processes: forks, namespaces, mounts, and its end.",
+    ]
     lines += [
         "",
         f"In a learner's notebook: `import autograder` takes {loop:.2f} CPU-s beyond torch's own; a check takes at most {1000 * overhead:.0f} ms beyond its experiment.",
