@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import ctypes
 import importlib
 import json
@@ -67,6 +68,7 @@ def measure(command: Sequence[str], cwd: Path = ROOT, every: float = 0.25) -> Us
     """Run `command` to its end. Processes it orphans come to this one, so that their time is counted too."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    _reap()  # what earlier processes left is theirs
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=cwd, stdout=said, stderr=said, env=environment)
@@ -79,13 +81,16 @@ def measure(command: Sequence[str], cwd: Path = ROOT, every: float = 0.25) -> Us
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)}\n{said.read().decode(errors='replace')[-4000:]}")
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            break
+    _reap()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Usage(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory)
+
+
+def _reap() -> None:
+    """Wait for all children, the adopted ones included."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 # -- the same class for both -----------------------------------------------------------------------------------------------
