@@ -1973,7 +1973,7 @@ def bleu(hypotheses, references, **options):
     return metric.corpus_score(hypotheses, [references]).score, str(metric.get_signature())
 
 
-limit = (8 if STEPS else None) if PROFILE == "full" else 1000
+limit = (max(8, STEPS // 8) if STEPS else None) if PROFILE == "full" else 1000
 scale = dict(tokenize="char") if PROFILE == "quick" else {}  # a German number is one word: compare its letters
 results = {}
 for seed, (trained, _, saved) in runs.items():
