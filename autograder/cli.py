@@ -18,9 +18,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from autograder import __version__
 from autograder.workers import start_server
 
-UNCONNECTED = "AUTOGRADER_UNCONNECTED"
-"""Set in the process that `run --no-network` becomes."""
-
 # where nobody sees a terminal (logs, CI), names are not cut to its width
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True, highlight=False)
@@ -195,6 +192,20 @@ def audit(
     sys.exit(1 if faulty else 0)
 
 
+def _cut_off() -> None:
+    """Become this command once more where there is no network; nothing to do where there is none anyway."""
+    from autograder.sandbox import available, connected, without_network
+
+    if not connected():
+        return
+    works, why = available()
+    if not works:
+        raise BadUsage(f"--no-network cuts the network off with bubblewrap: {why}")
+    sys.stdout.flush()
+    command = without_network([sys.executable, "-m", "autograder.cli", *sys.argv[1:]])
+    os.execvp(command[0], command)
+
+
 @main.command()
 @click.argument("assignments", nargs=-1)
 @click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
@@ -223,16 +234,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Execute solution notebooks and keep them."""
-    if not network and UNCONNECTED not in os.environ:
-        from autograder.sandbox import available, without_network
-
-        works, why = available()
-        if not works:
-            raise BadUsage(f"--no-network cuts the network off with bubblewrap: {why}")
-        os.environ[UNCONNECTED] = "1"  # what follows is this command once more, inside
-        sys.stdout.flush()
-        command = without_network([sys.executable, "-m", "autograder.cli", *sys.argv[1:]])
-        os.execvp(command[0], command)
+    if not network:
+        _cut_off()
     from rich.table import Table
 
     from autograder.notebook import SourceError

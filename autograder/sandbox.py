@@ -272,6 +272,18 @@ def available() -> tuple[bool, str]:
     return False, f"bubblewrap does not work here (are user namespaces off?): {said[:300]}"
 
 
+def connected() -> bool:
+    """Whether this process has a way out: a route through another interface than loopback. Where the system does not tell, it counts as connected."""
+    try:
+        routes = Path("/proc/net/route").read_text().splitlines()[1:]
+        six = Path("/proc/net/ipv6_route")
+        further = six.read_text().splitlines() if six.exists() else []
+    except OSError:
+        return True
+    interfaces = [line.split()[0] for line in routes] + [line.split()[-1] for line in further]
+    return any(interface != "lo" for interface in interfaces)
+
+
 def without_network(command: Sequence[str]) -> list[str]:
     """The command to run `command` where there is no network but the loopback interface; all else is as it is. For our own code: it contains nothing."""
     return ["bwrap", "--dev-bind", "/", "/", "--unshare-net", "--die-with-parent", "--", *command]

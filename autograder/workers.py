@@ -6,6 +6,7 @@ from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 
 PRELOAD = ["autograder.lean", "autograder.cli", "autograder.grade", "autograder.judge", "autograder.recording"]
+"""The last two bring torch: workers judge with it, and the process that writes pages does without."""
 
 
 def context() -> BaseContext:

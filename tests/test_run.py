@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from autograder import run as runner
+from autograder.cli import BadUsage, _cut_off
 from autograder.notebook import SourceError
 from autograder.run import NotebookRun, run
 from autograder.sandbox import available, without_network
@@ -128,8 +129,24 @@ def test_without_a_network_only_the_machine_itself_is_there() -> None:
         assert subprocess.run(reach, capture_output=True).returncode == 0
         cut_off = subprocess.run(without_network(reach), capture_output=True, text=True)
         assert "ConnectionRefusedError" in cut_off.stderr  # a loopback interface of its own, with nobody listening
-    listed = subprocess.run(without_network(["cat", "/proc/net/dev"]), capture_output=True, text=True, check=True)
-    assert [line.partition(":")[0].strip() for line in listed.stdout.splitlines()[2:]] == ["lo"]
+    ask = [sys.executable, "-c", "from autograder.sandbox import connected; print(connected())"]
+    told = subprocess.run(without_network(ask), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
+
+
+def test_who_is_cut_off_already_needs_no_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command becomes itself without a network, once; a machine that has none runs it as it is."""
+    became: list[list[str]] = []
+    monkeypatch.setattr("os.execvp", lambda program, command: became.append(command))
+    monkeypatch.setattr("autograder.sandbox.available", lambda: (True, ""))
+    for way_out in (True, False):
+        monkeypatch.setattr("autograder.sandbox.connected", lambda way_out=way_out: way_out)
+        _cut_off()
+    assert len(became) == 1 and "--unshare-net" in became[0]
+    monkeypatch.setattr("autograder.sandbox.available", lambda: (False, "bubblewrap is not installed"))
+    monkeypatch.setattr("autograder.sandbox.connected", lambda: True)
+    with pytest.raises(BadUsage, match="bubblewrap is not installed"):
+        _cut_off()
 
 
 @pytest.mark.skipif(not available()[0], reason=available()[1])
