@@ -359,16 +359,18 @@ def _audit_mutants(
 def _specific(verdict: Verdict) -> bool:
     """Whether the message says more than that numbers differ: an exception, a shape, a dtype, None, NaN, an input changed, a property by its name,
     or what all differences have in common."""
+    failed = [case for case in verdict.cases if case.state != "passed"]
     return (
         verdict.pattern is not None
-        or any(case.state == "error" for case in verdict.cases)
-        or _TELLING.search(verdict.message) is not None
+        or any(case.state == "error" for case in failed)
+        or any(not _BARE.search(case.detail.partition("\n")[0]) for case in failed[:1])
     )
 
 
-_TELLING = re.compile(
-    r"has shape|has dtype|None|NaN|in place|names|is a |results|is '.*'; expected|is (True|False); expected"
+_BARE = re.compile(
+    r"values? differs?, most at|is (-?\d\S*|-?inf|nan); expected|at (least|most) \S+ is (needed|allowed)|not reached|did not record"
 )
+"""What is said of a case that differs in its numbers alone, or that there is nothing of."""
 
 
 def content(notebook: Notebook, name: str, plan: Plan, papers: Path) -> str:

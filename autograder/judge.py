@@ -205,13 +205,27 @@ def _difference(expected: CaseRecord, found: CaseRecord, policy: Policy) -> Diff
 
 def _in_common(answer: Answer, recording: CheckRecording, cases: Sequence[CaseVerdict]) -> str | None:
     """What the differences of an answer have in common, whatever mistake it is."""
-    compared = []
+    compared: list[Compared] = []
     for case in recording.reference.cases:
         found = answer.case(case.name)
         if found is not None and found.error is None and found.values.keys() == case.values.keys():
-            compared += [one for path in case.values if (one := _compared(case, found, path)) is not None]
+            compared += _all_compared(case, found)
     state = {passed: [case.name for case in cases if (case.state == "passed") is passed] for passed in (True, False)}
     return pattern(compared, state[True], state[False])
+
+
+def _all_compared(case: CaseRecord, found: CaseRecord) -> list[Compared]:
+    """The results of a case that can be compared value by value; none where one of them differs otherwise, in its shape, say: nothing is to be
+    called right beside it.
+    """
+    results, least = [], least_scale(case)
+    for path, value in case.values.items():
+        one = _compared(case, found, path)
+        if one is not None:
+            results.append(one)
+        if (one is None or not one.differs) and _value_difference(value, found.values[path], case.policy, "", least):
+            return []
+    return results
 
 
 def _compared(case: CaseRecord, found: CaseRecord, path: str) -> Compared | None:
@@ -386,7 +400,7 @@ def _tensor_difference(
     wrong = _wrong_places(expected, found, policy, least)
     if not wrong.any():
         return None
-    if found.dtype.is_floating_point and (nan := found.isnan() & ~expected.isnan()).any():
+    if found.dtype.is_floating_point and (nan := found.double().isnan() & ~expected.isnan()).any():
         return Difference(f"{name} has {int(nan.sum())} NaN, the first at {_index(nan)}.", expected, found)
     count = int(wrong.sum())
     if expected.numel() == 0:

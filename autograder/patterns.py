@@ -225,24 +225,8 @@ def _only_in(these: Sequence[str], others: Sequence[str], exceptions: int) -> st
 
 _WORD = re.compile(r"[^\s,;:“”()]+")
 _LITTLE = {
-    "a",
-    "an",
-    "the",
-    "of",
-    "in",
-    "and",
-    "with",
-    "to",
-    "by",
-    "is",
-    "as",
-    "on",
-    "at",
-    "for",
-    "from",
-    "its",
-    "than",
-}
+    "a", "an", "the", "of", "in", "and", "with", "to", "by", "is", "as", "on", "at", "for", "from", "its", "than",
+}  # fmt: skip
 """Words that tell nothing by themselves."""
 
 

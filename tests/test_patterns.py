@@ -94,6 +94,21 @@ def test_which_result_and_which_cases() -> None:
     )
 
 
+def test_nothing_is_called_right_beside_another_shape_or_dtype() -> None:
+    def two(case: Case, f: Callable[..., Any]) -> None:
+        for size in (3, 4, 5):
+            case.call(f"size {size}", f, case.normal(size), labels=("output", "weights"))
+
+    def reference(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.cos(), x.sin()
+
+    for spoil in (lambda y: y[:2], lambda y: y.double()):
+        found = said(
+            reference, lambda x, spoil=spoil: (spoil(x.cos()) if len(x) == 4 else x.cos(), x.sin() * x.cosh()), two
+        )
+        assert found is None
+
+
 def test_nothing_is_said_of_chance() -> None:
     def one(case: Case, f: Callable[..., Any]) -> None:
         case.call("a number", f, 3.0)
