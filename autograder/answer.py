@@ -6,6 +6,7 @@ size is bounded, the layout is safetensors with one JSON string in its header, a
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
@@ -73,6 +74,12 @@ class Policy:
         return {name: value for name, value in vars(self).items() if value != default[name]}
 
 
+def largest(tensor: torch.Tensor) -> float:
+    """The largest finite magnitude in a tensor; 0 where there is none."""
+    finite = tensor[tensor.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
 @dataclass(frozen=True)
 class CaseRecord:
     """One named case of an experiment: its values by path ("" for a bare value, "0", "weights/1", …), and its inputs for the message."""
@@ -85,6 +92,12 @@ class CaseRecord:
     part: str | None = None
     modified: tuple[str, ...] = ()  # inputs that the call changed in place
     error: Failure | None = None
+
+    @functools.cached_property
+    def largest(self) -> float:
+        """The largest finite magnitude in all floating-point tensors of the case; 0 where there is none."""
+        tensors = [v.content for v in self.values.values() if v.is_tensor and v.content.dtype.is_floating_point]
+        return max(map(largest, tensors), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -318,7 +331,7 @@ def flatten(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, V
 
 def tensor_value(tensor: torch.Tensor) -> Value:
     """A plain copy on the CPU, as what the tensor's storage holds and not what a subclass says it holds."""
-    with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+    with torch.no_grad(), torch._C.DisableTorchFunction():
         plain = torch.Tensor.detach(tensor)
         if plain.layout is not torch.strided or plain.is_complex() or plain.is_quantized:
             return Value("other", f"a {plain.dtype} tensor of layout {plain.layout}")

@@ -28,8 +28,21 @@ SHOWN_INPUT = 64
 
 def random_state(seed: int, *names: object) -> np.random.RandomState:
     """numpy's frozen generator, seeded from a run's seed and names: the same numbers on every machine and version."""
+    return np.random.RandomState(_words(seed, *names))
+
+
+def _words(seed: int, *names: object) -> np.ndarray:
     digest = hashlib.sha256("/".join([str(seed), *map(str, names)]).encode()).digest()
-    return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
+    return np.frombuffer(digest, dtype="<u4")
+
+
+_passing = np.random.RandomState(0)
+
+
+def passing_random_state(seed: int, *names: object) -> np.random.RandomState:
+    """As `random_state`, but always the same object, for use at once: making one costs more than what most draw from it."""
+    _passing.seed(_words(seed, *names))
+    return _passing
 
 
 class Case:
@@ -82,7 +95,8 @@ class Case:
 
     def cast(self, dtype: torch.dtype, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """The tensors in another dtype."""
-        return [tensor.to(dtype) for tensor in tensors]
+        with torch._C.DisableTorchFunction():
+            return [tensor.to(dtype) for tensor in tensors]
 
     def initialise(self, module: nn.Module, by: str = "name", scale: float = 1.0) -> nn.Module:
         """Fill a module's parameters from the seed, in place, and record their shapes.
@@ -105,7 +119,7 @@ class Case:
             about=f"parameter {kind}",
         )
         for key, (name, parameter) in zip(keys, named, strict=True):
-            random = random_state(self._seed, self._check, "initialise", self._modules, key)
+            random = passing_random_state(self._seed, self._check, "initialise", self._modules, key)
             values = random.standard_normal(tuple(parameter.shape))
             if parameter.dim() >= 2:
                 values *= scale / max(1.0, float(np.prod(parameter.shape[1:]))) ** 0.5
@@ -113,12 +127,13 @@ class Case:
                 values = 1 + 0.2 * values
             else:
                 values *= 0.5
-            with torch.no_grad():
+            with torch.no_grad(), torch._C.DisableTorchFunction():
                 parameter.copy_(torch.as_tensor(values))
         return module
 
     def _tensor(self, values: Any, dtype: torch.dtype) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(values)).to(dtype=dtype, device=self.device)
+        with torch._C.DisableTorchFunction():  # what watches the learner's calls need not see ours
+            return torch.as_tensor(np.asarray(values)).to(dtype=dtype, device=self.device)
 
     # -- recording -------------------------------------------------------------------------------------------------------
 
@@ -143,14 +158,16 @@ class Case:
         """
         self._begin(name)
         inputs = dict(_named_tensors(_argument_names(function, len(args)), args, kwargs))
-        before = {key: tensor.detach().clone() for key, tensor in inputs.items()} if keeps_inputs else {}
+        with torch._C.DisableTorchFunction():
+            before = {key: tensor.detach().clone() for key, tensor in inputs.items()} if keeps_inputs else {}
         result = function(*args, **kwargs)
-        modified = [key for key, copy in before.items() if not _same(copy, inputs[key])]
-        shown = {
-            key: tensor_value(before.get(key, tensor))
-            for key, tensor in inputs.items()
-            if tensor.numel() <= SHOWN_INPUT
-        }
+        with torch._C.DisableTorchFunction():
+            modified = [key for key, copy in before.items() if not _same(copy, inputs[key])]
+            shown = {
+                key: tensor_value(before.get(key, tensor))
+                for key, tensor in inputs.items()
+                if tensor.numel() <= SHOWN_INPUT
+            }
         for key, argument in kwargs.items():
             if isinstance(argument, (bool, int, float, str)):
                 shown[key] = dict(flatten(argument))[""]
@@ -185,7 +202,7 @@ class Case:
         ]
         outputs = [item for item in outputs if item.is_floating_point()]
         # weights of their own, so that an output of another shape leaves what later cases draw as it is
-        random = random_state(self._seed, self._check, "gradients", name)
+        random = passing_random_state(self._seed, self._check, "gradients", name)
         weights = [self._tensor(random.standard_normal(tuple(item.shape)), torch.float64) for item in outputs]
         total = sum((item.double() * weight).sum() for item, weight in zip(outputs, weights, strict=True))
         if isinstance(total, torch.Tensor) and total.requires_grad:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from autograder.answer import Answer, encode
-from autograder.case import PUBLIC_SEED, Case
+from autograder.case import PUBLIC_SEED, Case, passing_random_state
 from autograder.cells import cell_defining, checked_names, top_level_names
 from autograder.forbid import Use, forbidden_uses
 from autograder.judge import judge
@@ -240,10 +240,13 @@ def answer_of_variant(name: str, exercise: str, check_cell: str, namespace: dict
 @contextmanager
 def _own_randomness(run_seed: int, name: str) -> Iterator[None]:
     """Global generators start from the run's seed inside and are as before afterwards, so a check neither sees nor disturbs the notebook's."""
-    drawn = Case(name, run_seed).integer(0, 2**31 - 1)
+    drawn = int(passing_random_state(run_seed, name).randint(0, 2**31 - 1, dtype=np.int64))
     python, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []):
-        torch.manual_seed(drawn)
+        # as torch.manual_seed, which formats a traceback each time in case its work has to wait
+        torch.default_generator.manual_seed(drawn)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(drawn)
         random.seed(drawn)
         np.random.seed(drawn)
         try:

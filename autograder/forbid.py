@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -54,22 +55,12 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
     """
     if not patterns:
         return []
-    trees = [tree for tree in (_parse(source) for source in [*cells, exercise]) if tree is not None]
     main = _parse(exercise)
     if main is None:
         return []
-    names = dict(KNOWN_ALIASES)
-    definitions: dict[str, list[ast.stmt]] = {}
-    for tree in trees:
-        for statement in tree.body:
-            for name in _defined(statement):
-                definitions.setdefault(name, []).append(statement)
-        _bind(_outside_functions(tree), names)
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(
-                isinstance(n, ast.Global) for n in node.body
-            ):
-                _bind(ast.walk(node), names)
+    known_names, known_definitions = _known(tuple(cells))
+    names, definitions = dict(known_names), dict(known_definitions)
+    _learn(main, names, definitions)
 
     found: dict[tuple[str, int], Use] = {}
     lines = exercise.splitlines()
@@ -92,6 +83,30 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
                     if other is not statement
                 )
     return sorted(found.values(), key=lambda use: (use.line, use.name))
+
+
+@functools.lru_cache(maxsize=2)
+def _known(cells: tuple[str, ...]) -> tuple[dict[str, str], dict[str, tuple[ast.stmt, ...]]]:
+    """What the names of a notebook's cells stand for, and the statements that define them. Each check of a notebook asks anew."""
+    names: dict[str, str] = dict(KNOWN_ALIASES)
+    definitions: dict[str, tuple[ast.stmt, ...]] = {}
+    for tree in map(_parse, cells):
+        if tree is not None:
+            _learn(tree, names, definitions)
+    return names, definitions
+
+
+def _learn(tree: ast.Module, names: dict[str, str], definitions: dict[str, tuple[ast.stmt, ...]]) -> None:
+    """Add what a cell binds to what is known."""
+    for statement in tree.body:
+        for name in _defined(statement):
+            definitions[name] = (*definitions.get(name, ()), statement)
+    _bind(_outside_functions(tree), names)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(
+            isinstance(n, ast.Global) for n in node.body
+        ):
+            _bind(ast.walk(node), names)
 
 
 def _parse(source: str) -> ast.Module | None:

@@ -363,19 +363,32 @@ def _carried_forward(
     """A right exercise does not lose its points to a wrong one that it builds on: it is run again with the reference's in that one's place.
 
     Only a pass is taken from that run. Anything else keeps its first verdict, so nothing that the code might say about the reference gets out.
-    What is still the released stub is not run again: it cannot pass.
+    What is still the released stub is not run again: it cannot pass. Checks that need the same references share a run.
     """
     wrong: list[str] = []
-    for line in checks:
+    runs: dict[
+        str, tuple[list[str], _Run]
+    ] = {}  # check -> the references in the run that it took part in, and that run
+    builds_on = {line["check"]: _builds_on(line["check"], plan) for line in checks if line["status"] in _IN_VAIN}
+
+    def used_by(name: str) -> list[str]:
+        return [other for other in wrong if other in builds_on[name]]
+
+    for position, line in enumerate(checks):
         name = line["check"]
-        used = [other for other in wrong if other in _builds_on(name, plan)]
+        used = used_by(name) if name in builds_on else []
         merged = {found.found[other].cell for other in used if other in found.found} & {
             found.found[name].cell if name in found.found else None
         }
-        if line["status"] in ("wrong", "error", "partial", "not_attempted") and used and not merged:
+        if used and not merged:
             listed = " and ".join(f"`{other}`" for other in used)
             if not _untouched(name, found, plan):
-                second = _with_references(name, used, job, notebook, plan, run)
+                if runs.get(name, ([], None))[0] != used:
+                    later = [other["check"] for other in checks[position + 1 :] if other["check"] in builds_on]
+                    together = [name, *(o for o in later if used_by(o) == used and not _untouched(o, found, plan))]
+                    shared = _with_references(together, used, job, notebook, plan, run)
+                    runs |= dict.fromkeys(together, (used, shared))
+                second = runs[name][1]
                 verdict = _judge_check(name, notebook, recording, found, plan, second)
                 if verdict["status"] == "passed":  # right by itself: those that build on it may use it
                     yield {
@@ -389,16 +402,20 @@ def _carried_forward(
         yield line
 
 
+_IN_VAIN = ("wrong", "error", "partial", "not_attempted")
+"""What a check may have come to because of what its exercise builds on."""
+
+
 def _with_references(
-    name: str, used: Sequence[str], job: Job, notebook: Notebook, plan: Sequence[PlannedCell], run: _Run
+    names: Sequence[str], used: Sequence[str], job: Job, notebook: Notebook, plan: Sequence[PlannedCell], run: _Run
 ) -> _Run:
-    """The notebook run for one check, the reference's exercises in place of those `used`; `run` is charged for it."""
+    """The notebook run for these checks, the reference's exercises in place of those `used`; `run` is charged for it."""
     again = [
         replace(cell, source=_reference(notebook, cell.name or ""))
         if cell.role == "exercise" and cell.name in used
         else cell
         for cell in plan
-        if cell.role != "check" or cell.name == name
+        if cell.role != "check" or cell.name in names
     ]
     placed = {cell.name for cell in again if cell.role == "exercise"}
     at = next((index for index, cell in enumerate(again) if cell.role in ("exercise", "check")), 0)

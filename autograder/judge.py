@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from autograder.answer import Answer, CaseRecord, Failure, Policy, Value
+from autograder.answer import Answer, CaseRecord, Failure, Policy, Value, largest
 from autograder.forbid import Use
 from autograder.patterns import Compared, pattern
 from autograder.recording import CheckRecording, Mistake
@@ -281,14 +281,8 @@ def _structure(expected: CaseRecord, found: CaseRecord, name: str) -> str:
 
 def least_scale(case: CaseRecord) -> float:
     """What differences in a case's tensors are measured against at least: SMALLEST_SCALE, or SHARE_OF_A_CASE of the largest of several tensors."""
-    tensors = [v.content for v in case.values.values() if v.is_tensor and v.content.dtype.is_floating_point]
-    largest = max(map(_largest, tensors)) if len(tensors) > 1 else 0.0
-    return max(SMALLEST_SCALE, SHARE_OF_A_CASE * largest)
-
-
-def _largest(tensor: torch.Tensor) -> float:
-    finite = tensor[tensor.isfinite()]
-    return float(finite.abs().max()) if finite.numel() else 0.0
+    tensors = sum(value.is_tensor and value.content.dtype.is_floating_point for value in case.values.values())
+    return max(SMALLEST_SCALE, SHARE_OF_A_CASE * (case.largest if tensors > 1 else 0.0))
 
 
 def _value_difference(
@@ -426,7 +420,7 @@ def _wrong_places(expected: torch.Tensor, found: torch.Tensor, policy: Policy, l
     )
     a, b = expected.double(), found.double()
     finite = a.isfinite()
-    allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(_largest(a), least))
+    allowed = tolerance * (torch.where(finite, a.abs(), 0.0) + max(largest(a), least))
     return torch.where(finite, ~((a - b).abs() <= allowed), ~((a == b) | (a.isnan() & b.isnan())))
 
 

@@ -22,6 +22,7 @@ from autograder import authoring, checks
 from autograder.answer import Answer, CaseRecord, Failure, decode, encode
 from autograder.authoring import Edit
 from autograder.notebook import Notebook
+from autograder.zygote import use_huge_pages
 
 
 @dataclass
@@ -84,6 +85,7 @@ def benches(notebook: Notebook, papers: Path) -> Iterator[Bench]:
             following = cells[index + 1].role if index + 1 < len(cells) else "end"
             if ready and following != "misconceptions":
                 gc.collect()
+                use_huge_pages()
                 gc.freeze()  # children share these pages until they write to them
                 for name in ready:
                     yield Bench(

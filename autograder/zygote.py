@@ -15,6 +15,7 @@ What a kernel may not do is set from outside of its reach, before its first cell
 from __future__ import annotations
 
 import array
+import ast
 import base64
 import builtins
 import contextlib
@@ -27,6 +28,7 @@ import os
 import platform
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -36,6 +38,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from typing import Any
 
 INNER_ID = 1000
@@ -177,13 +180,44 @@ def drop_privileges() -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def enter_namespaces() -> None:
-    """Leave the zygote's namespaces (the next fork is pid 1 of the new one). Raises OSError where the system forbids it."""
-    uid, gid = os.getuid(), os.getgid()
-    unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{INNER_ID} {uid} 1"), ("gid_map", f"{INNER_ID} {gid} 1")):
+def own_user_namespace(more: int = 0, uid: int | None = None, gid: int | None = None) -> None:
+    """Enter a new user namespace, as the same or the given user of it, and new ones of the kinds `more`. Raises OSError where that is forbidden."""
+    outer_uid, outer_gid = os.getuid(), os.getgid()
+    unshare(CLONE_NEWUSER | more)
+    uid_map = f"{outer_uid if uid is None else uid} {outer_uid} 1"
+    gid_map = f"{outer_gid if gid is None else gid} {outer_gid} 1"
+    for name, text in (("setgroups", "deny"), ("uid_map", uid_map), ("gid_map", gid_map)):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
+
+
+class Nursery:
+    """Forks processes that are each the first of a pid namespace, and stays in its own.
+
+    That takes one fork, where unshare(2) as a rule takes two: what it says of the next child is taken back after it. For that a process
+    needs rights over its own pid namespace. So what makes a nursery goes on in a child, in new user and pid namespaces, and the
+    process itself waits for that child's end and ends like it. Raises OSError where the system forbids it, in the process itself.
+    """
+
+    def __init__(self) -> None:
+        own_user_namespace(CLONE_NEWPID)
+        if child := os.fork():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            os._exit(code if code >= 0 else 128 - code)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        self.home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def fork(self) -> int:
+        """As ``os.fork``. Raises OSError also where no more namespaces are to be had."""
+        unshare(CLONE_NEWPID)
+        child = -1
+        try:
+            child = os.fork()
+        finally:
+            if child != 0:
+                _checked(_libc.setns(self.home, CLONE_NEWPID), "setns")
+        return child
 
 
 def folders_with_mounts(parents: tuple[str, ...]) -> list[str]:
@@ -228,6 +262,16 @@ def private_files(disk: int) -> None:
         except OSError as error:
             if error.errno != errno.ENOENT and os.access(f"/proc/{name}", os.W_OK):
                 raise
+
+
+def raise_walls(disk: int) -> None:
+    """In the first process of a pid namespace: namespaces of its own for all else, private files, and no rights left. Raises OSError."""
+    unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+    loopback_up()
+    private_files(disk)
+    own_user_namespace()  # the system counts a user's processes for each apart, and what was made until here is out of its rights
+    drop_privileges()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of rights has taken it back
 
 
 def loopback_up() -> None:
@@ -483,6 +527,27 @@ def make_shell(outputs: CellOutputs) -> Any:
         display_pub_class = Type(Publisher)
         exit_asked = False
 
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            manager = self.input_transformer_manager
+            by_token = manager.do_token_transforms
+
+            def do_token_transforms(lines: list[str]) -> list[str]:
+                # They find magics, `!` and `?`, none of which can stand in Python; and to find none, they read every token in Python.
+                text, flags = "".join(lines), ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+                if len(manager.token_transformers) == own:
+                    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+                        compile(text, "<cell>", "exec", flags)
+                        return lines
+                return by_token(lines)
+
+            own = len(manager.token_transformers)
+            manager.do_token_transforms = do_token_transforms
+
+        def should_run_async(self, raw_cell: str, **options: Any) -> bool:
+            # It compiles the whole cell to find out.
+            return ("await" in raw_cell or "async" in raw_cell) and super().should_run_async(raw_cell, **options)
+
         def ask_exit(self) -> None:
             self.exit_asked = True
 
@@ -690,15 +755,11 @@ def run_kernel(
     limits: dict[str, int] = request["limits"]
     folder: str = request["work"]
     if isolated:
-        loopback_up()
-        private_files(limits["disk"])
+        raise_walls(limits["disk"])
+    elif request["sandboxed"]:
         drop_privileges()
     else:
-        drop = request["sandboxed"]
-        if drop:
-            drop_privileges()
-        else:
-            prctl(PR_SET_NO_NEW_PRIVS, 1)
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
     os.chdir(folder)
     # The end of the socket sits high and is not inherited by programs, out of the way of code that closes 3 to 255.
     moved = fcntl.fcntl(data, fcntl.F_DUPFD_CLOEXEC, DATA_FD)
@@ -767,43 +828,49 @@ def _end_descendants() -> None:
         time.sleep(0.005)
 
 
-def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds: list[int], isolate: bool) -> None:
-    """In the first fork: enter new namespaces, fork the kernel, wait for its end, say how it ended. Returns never."""
+def begin_kernel(
+    shell: Any, outputs: CellOutputs, request: dict[str, Any], fds: list[int], isolated: bool, own_user: bool
+) -> None:
+    """In a fork: be the kernel. Returns never."""
+    data, status = fds
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        run_kernel(shell, outputs, request, data, status, isolated, own_user and _linux() >= (5, 14))
+    except BaseException:
+        os.write(status, json.dumps({"failed": traceback.format_exc()[-2000:]}).encode())
+    finally:
+        os._exit(70)
+
+
+def how_it_ended(pid: int) -> dict[str, Any]:
+    """Wait for a kernel: its exit status or signal, processor time in seconds and largest memory in bytes, its children's included."""
+    _, code, usage = os.wait4(pid, 0)
+    report = {"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024}
+    return report | ({"signal": os.WTERMSIG(code)} if os.WIFSIGNALED(code) else {"exit": os.WEXITSTATUS(code)})
+
+
+def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds: list[int]) -> None:
+    """In a fork, where kernels cannot be kept apart: fork the kernel, wait for its end and end what it left, say how it ended. Returns never."""
     data, status = fds
     report: dict[str, Any] = {}
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         own_user = bool(request["sandboxed"])
-        if isolate:
-            enter_namespaces()
-        else:
-            try:  # a pid namespace alone still ends everything with the kernel
-                uid, gid = os.getuid(), os.getgid()
-                unshare(CLONE_NEWUSER | CLONE_NEWPID)
-                for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-                    with open(f"/proc/self/{name}", "w") as file:
-                        file.write(text)
-                own_user = True
-            except OSError:
-                prctl(PR_SET_CHILD_SUBREAPER, 1)
+        try:  # a pid namespace alone still ends everything with the kernel
+            own_user_namespace(CLONE_NEWPID)
+            own_user = True
+        except OSError:
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
         kernel = os.fork()
         if kernel == 0:
-            try:
-                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                os.setsid()
-                run_kernel(shell, outputs, request, data, status, isolate, own_user and _linux() >= (5, 14))
-            except BaseException:
-                os.write(status, json.dumps({"failed": traceback.format_exc()[-2000:]}).encode())
-            finally:
-                os._exit(70)
+            begin_kernel(shell, outputs, request, fds, False, own_user)
         os.close(data)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _, code, usage = os.wait4(kernel, 0)
-        report = {"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024}
-        report |= {"signal": os.WTERMSIG(code)} if os.WIFSIGNALED(code) else {"exit": os.WEXITSTATUS(code)}
-        if not isolate:
-            _end_descendants()
+        report = how_it_ended(kernel)
+        _end_descendants()
     except BaseException:
         report = {"failed": traceback.format_exc()[-2000:]}
     finally:
@@ -814,28 +881,25 @@ def attend_kernel(shell: Any, outputs: CellOutputs, request: dict[str, Any], fds
 
 
 def can_isolate() -> tuple[bool, str]:
-    """Whether a fork of this process may make namespaces and mounts of its own here (tried, in a fork)."""
+    """Whether kernels that are kept apart from each other can be forked here (tried, in a fork), and if not, why."""
     reader, writer = os.pipe()
-    outer = os.fork()
-    if outer == 0:
+    trial = os.fork()
+    if trial == 0:
         try:
-            enter_namespaces()
-            inner = os.fork()
-            if inner == 0:
-                try:
-                    loopback_up()
-                    private_files(1 << 20)
-                    drop_privileges()
-                    os.write(writer, b"ok")
-                except BaseException as error:
-                    os.write(writer, repr(error).encode()[:500])
-                os._exit(0)
-            os.waitpid(inner, 0)
+            nursery = Nursery()
+            kernel = nursery.fork()
+            if kernel == 0:
+                raise_walls(1 << 20)
+                os.write(writer, b"ok")
+            else:
+                os.close(os.pidfd_open(kernel))
+                os.waitpid(kernel, 0)
         except BaseException as error:
             os.write(writer, repr(error).encode()[:500])
-        os._exit(0)
+        finally:
+            os._exit(0)
     os.close(writer)
-    os.waitpid(outer, 0)
+    os.waitpid(trial, 0)
     said = os.read(reader, 1000).decode(errors="replace")
     os.close(reader)
     return said == "ok", said
@@ -849,6 +913,25 @@ def _import_all(names: list[str]) -> list[str]:
         except Exception as error:  # a preload is a matter of speed; the notebook's own import will say what is wrong
             missing.append(f"{name}: {type(error).__name__}: {_text(error)}"[:300])
     return missing
+
+
+def use_huge_pages() -> int:
+    """Put this process's own memory on huge pages where the system can (Linux 6.1), and return how many.
+
+    A fork copies an entry for every page, and its end gives each back: for the 300 MB of a process that has imported torch, on pages of
+    4 kB, that takes longer than all else it does.
+    """
+    size, collapse, count = 1 << 21, 25, 0
+    with open("/proc/self/maps") as file:
+        lines = [line.split() for line in file]
+    for where, rights, _, _, _, *name in lines:
+        if rights != "rw-p" or name not in ([], ["[heap]"]):
+            continue
+        first, last = (int(end, 16) for end in where.split("-"))
+        for start in range(-(-first // size) * size, last // size * size, size):
+            # it fails for a page that has nothing in it, and everywhere on a system that does not know of it
+            count += _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), collapse) == 0
+    return count
 
 
 def _receive_request(control: socket.socket) -> tuple[bytes, list[int]]:
@@ -868,6 +951,9 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     if not options["sandboxed"]:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     started = time.perf_counter()
+    # before an import can start a thread: only a process of one thread may enter a user namespace
+    isolates, reason = can_isolate() if options["sandboxed"] else (False, "not sandboxed")
+    nursery = Nursery() if isolates else None
     missing = _import_all(["numpy", "torch"])
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(options["threads"])
@@ -884,33 +970,55 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     shell.reset(new_session=True)
     if "matplotlib.pyplot" in sys.modules:
         _import_all(["matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline"])
-    isolates, reason = can_isolate() if options["sandboxed"] else (False, "not sandboxed")
     import gc
 
     gc.collect()
+    use_huge_pages()
     gc.freeze()  # the collector of a fork leaves these objects, and so their pages, alone
     tasks = len(os.listdir("/proc/self/task"))
     ready = {"type": "ready", "isolates": isolates, "reason": reason, "missing": missing, "threads": tasks}
     control.send(json.dumps({**ready, "seconds": time.perf_counter() - started}).encode())
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    if nursery is None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that attend kernels need no one to wait for them
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    kernels: dict[int, tuple[int, int]] = {}  # {pidfd: (pid, descriptor of the pipe for its status)}
     while True:
-        try:
+        for ready_fd, _ in poll.poll():
+            if ready_fd in kernels:
+                pid, status = kernels.pop(ready_fd)
+                poll.unregister(ready_fd)
+                os.close(ready_fd)
+                _say(status, how_it_ended(pid))
+                continue
             message, fds = _receive_request(control)
-        except InterruptedError:
-            continue
-        if not message:
-            break
-        request = json.loads(message)
-        if os.fork() == 0:
-            control.close()
-            attend_kernel(shell, outputs, request, fds, isolates)
-        for fd in fds:
-            os.close(fd)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            pass
+            if not message:
+                return
+            request, (data, status) = json.loads(message), fds
+            if nursery is None:
+                if os.fork() == 0:
+                    control.close()
+                    attend_kernel(shell, outputs, request, fds)
+                os.close(status)
+            else:
+                try:
+                    pid = nursery.fork()
+                except OSError as error:
+                    _say(status, {"failed": f"no process of its own for it: {error}"})
+                else:
+                    if pid == 0:
+                        begin_kernel(shell, outputs, request, fds, True, True)
+                    pidfd = os.pidfd_open(pid)
+                    kernels[pidfd] = pid, status
+                    poll.register(pidfd, select.POLLIN)
+            os.close(data)
+
+
+def _say(status: int, report: dict[str, Any]) -> None:
+    """Write how a kernel ended, unless nobody wants to know any more."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status, json.dumps(report).encode())
+    os.close(status)
 
 
 if __name__ == "__main__":
