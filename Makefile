@@ -65,8 +65,8 @@ audit: setup  ## prove the checks where something changed: reference, stubs, mis
 audit-full: setup  ## the same on 20 seeds; results are kept in data/audit and docs/checks.md is written
 	@$(BIN)/autograder audit -j $(JOBS) --seeds 20 --write
 
-stress: setup  ## right solutions on 200 seeds: how much of the tolerances they use
-	@$(BIN)/python -m tests.test_numbers --seeds 200 -j $(JOBS)
+stress: setup  ## right solutions on 200 seeds: how much of the tolerances they use (hours; goes on where it was; writes docs/numbers.md)
+	@$(BIN)/python -m tests.test_numbers --seeds 200 -j $(JOBS) --write
 
 lint: setup  ## ruff: style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check autograder tests papers/__init__.py papers/datasets.py

@@ -535,13 +535,13 @@ def make_shell(outputs: CellOutputs) -> Any:
             def do_token_transforms(lines: list[str]) -> list[str]:
                 # They find magics, `!` and `?`, none of which can stand in Python; and to find none, they read every token in Python.
                 text, flags = "".join(lines), ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-                if len(manager.token_transformers) == own:
+                if manager.token_transformers == own:
                     with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
                         compile(text, "<cell>", "exec", flags)
                         return lines
                 return by_token(lines)
 
-            own = len(manager.token_transformers)
+            own = list(manager.token_transformers)
             manager.do_token_transforms = do_token_transforms
 
         def should_run_async(self, raw_cell: str, **options: Any) -> bool:

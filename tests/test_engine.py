@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import platform
+import re
 import subprocess
 import sys
 import time
@@ -158,6 +161,71 @@ def test_magics_and_shell_lines_work(kernel: Kernel) -> None:
     assert "from a program" in shown(kernel, "!echo from a program")
     assert shown(kernel, "%%capture kept\nprint('hidden')") == ""
     assert shown(kernel, "kept.stdout") == "'hidden\\n'"
+
+
+def test_python_is_left_as_it_is_and_all_else_read_as_ipython_reads_it(kernel: Kernel) -> None:
+    sources = [
+        "%precision 3", "a = %time 1", "b = !echo b", "!echo c", "print?", "?print", "%%time\n1", ">>> 1 + 1", "    1 + 1", "/print 1",
+        ", print 1 2", "x = (5\n%time\n)", "if True:\n    %time 1", "s = \"\"\"\n%time 1\n!ls\n\"\"\"", "1 +", "x = 7\\\n%3", "await nothing()",
+        "f = lambda: 0\nf()\n\n# the end?", "x = 1;", "", "\n\n1", "In [1]: 2", "class A:\n    pass\n!ls", "print('\\d')",
+    ]  # fmt: skip
+    read = """
+from IPython.core.inputtransformer2 import TransformerManager
+ours = get_ipython().input_transformer_manager
+print([source for source in SOURCES if ours.transform_cell(source) != TransformerManager().transform_cell(source)])
+"""
+    assert shown(kernel, f"SOURCES = {sources!r}" + read).strip() == "[]"
+
+
+def test_a_notebooks_own_input_transformers_are_heard(kernel: Kernel) -> None:
+    own = """
+class Tenfold:
+    priority = 5
+
+    def __init__(self, start):
+        self.start_line, self.start_col = start[0] - 1, start[1]
+
+    @classmethod
+    def find(cls, lines):
+        for line in lines:
+            for token in line:
+                if token.string == "ten":
+                    return cls(token.start)
+
+    def transform(self, lines):
+        line = lines[self.start_line]
+        return [*lines[: self.start_line], line.replace("ten", "10"), *lines[self.start_line + 1 :]]
+
+get_ipython().input_transformer_manager.token_transformers.append(Tenfold)
+"""
+    assert not kernel.execute(own, 10).error
+    assert shown(kernel, "ten + 1") == "11"
+
+
+def test_a_kernel_is_a_fork_of_the_warm_process_itself(zygote: Zygote) -> None:
+    if not zygote.isolates_children:
+        pytest.skip("without a sandbox another process waits for each kernel and ends what it leaves")
+    with zygote.spawn() as one, zygote.spawn() as other:
+        parents = {psutil.Process(kernel.pid).ppid() for kernel in (one, other)}
+        assert len(parents) == 1
+        assert shown(one, "import os; os.getpid()") == "1"
+        spaces = "import os; print({name: os.readlink(f'/proc/self/ns/{name}') for name in ('user', 'pid', 'mnt', 'net', 'ipc', 'uts')})"
+        first, second = (ast.literal_eval(shown(kernel, spaces)) for kernel in (one, other))
+        assert all(first[name] != second[name] for name in first)
+
+
+def test_the_warm_process_is_on_huge_pages_where_the_system_has_them(zygote: Zygote) -> None:
+    state = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    known = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 1)
+    if not known or not state.exists() or "[never]" in state.read_text():
+        pytest.skip("this system puts no memory on huge pages when asked to")
+    with zygote.spawn() as kernel:
+        try:
+            pages = Path(f"/proc/{psutil.Process(kernel.pid).ppid()}/smaps_rollup").read_text()
+        except PermissionError:
+            pytest.skip("the warm process has rights of its own, and only root may look into it")
+    huge = int(re.findall(r"AnonHugePages: +(\d+) kB", pages)[0])
+    assert huge > 50_000
 
 
 def test_top_level_await_works(kernel: Kernel) -> None:

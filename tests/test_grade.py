@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
@@ -424,6 +425,55 @@ Affine.forward = lambda self, x: double(self.a * x / 2) + self.b"""
 def test_an_exercise_is_run_again_with_the_references_others_unless_it_is_blank(
     course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], kernels: int, status: str
 ) -> None:
+    (double, affine), ran = graded_here(course, tmp_path, monkeypatch, cells)
+    assert (double["status"], affine["status"], ran) == ("not_attempted", status, kernels)
+    assert "`double`" in affine["message"]
+
+
+QUADRUPLE = """
+# %%
+def quadruple(x: Tensor) -> Tensor:
+    \"""Four times x.\"""
+    ### BEGIN SOLUTION
+    return double(double(x))
+    ### END SOLUTION
+
+
+# %%
+@check("quadruple", points=1)
+def _(case):
+    case.call("three numbers", quadruple, case.normal(3))
+
+# %% [markdown] written"""
+
+
+@pytest.mark.parametrize(
+    ("affine", "quadruple", "kernels", "statuses"),
+    [
+        (RIGHT_AFFINE, "double(double(x))", 2, ("passed", "passed")),
+        (RIGHT_AFFINE, "double(double(double(x)))", 2, ("passed", "wrong")),
+        # what is wrong itself is replaced too for those who come after it, in a run of their own
+        (RIGHT_AFFINE.replace("+ self.b", "- self.b - 1"), "Affine(3)(double(double(x)))", 3, ("wrong", "passed")),
+    ],
+    ids=["both right", "one wrong", "the second needs the first"],
+)
+def test_exercises_that_need_the_same_references_share_a_run(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, affine: str, quadruple: str, kernels: int,
+    statuses: tuple[str, str],
+) -> None:  # fmt: skip
+    source = course / "solutions" / "small-week0" / "doubling.py"
+    source.write_text(source.read_text().replace("\n# %% [markdown] written", QUADRUPLE))
+    wrong = 'def double(x):\n    """Twice x."""\n    return 3 * x'
+    last = f'def quadruple(x):\n    """Four times x."""\n    return {quadruple}'
+    (first, *others), ran = graded_here(course, tmp_path, monkeypatch, [wrong, affine, last])
+    assert first["status"] == "wrong"
+    assert (tuple(line["status"] for line in others), ran) == (statuses, kernels)
+
+
+def graded_here(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str]
+) -> tuple[list[dict[str, Any]], int]:
+    """What a submission of these cells comes to, run in this process, and how many kernels it would have taken."""
     from autograder import grade as grader
     from autograder.build import read_all
 
@@ -452,10 +502,10 @@ def test_an_exercise_is_run_again_with_the_references_others_unless_it_is_blank(
     job = grader.Job(
         str(tmp_path / "doubling.ipynb"), str(course), notebook.key, 11, str(tmp_path / "recording"), Limits(), True
     )
-    double, affine = grader.grade_one(job).checks
-    assert (double["status"], affine["status"], len(ran)) == ("not_attempted", status, kernels)
-    assert "`double`" in affine["message"]
-    grader._close_worker()
+    try:
+        return grader.grade_one(job).checks, len(ran)
+    finally:
+        grader._close_worker()
 
 
 @pytest.mark.parametrize("module", ["autograder.grade", "autograder.engine", "autograder.build", "autograder.record"])
