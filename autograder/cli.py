@@ -5,6 +5,7 @@ Exit status: 0 done, 1 something failed, 2 bad usage.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -317,6 +318,7 @@ def grade(
     from autograder.grade import grade as grade_class
     from autograder.notebook import SourceError
 
+    gc.freeze()  # what is imported by now lives as long as this process: no collection need look at it
     limits = Limits(cell_timeout, timeout, int(memory * 2**30))
     progress, task = bar("grading", None, as_json)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import atexit
+import gc
 import hashlib
 import json
 import re
@@ -679,6 +680,12 @@ def _zygote(papers: Path, preload: Sequence[str], job: Job, fresh: bool) -> engi
     return _zygotes[key]
 
 
+def _begin_worker() -> None:
+    """In a new worker process: end what it keeps warm with it, and leave what it has imported out of every later garbage collection."""
+    util.Finalize(None, _close_worker, (), None, 10)
+    gc.freeze()
+
+
 @atexit.register
 def _close_worker() -> None:
     for zygote in _zygotes.values():
@@ -962,9 +969,7 @@ class _Shares:
 
 def _one_process() -> ProcessPoolExecutor:
     """One worker, forked from a process that has imported this module, where the system can do that."""
-    return ProcessPoolExecutor(
-        1, mp_context=workers.context(), initializer=util.Finalize, initargs=(None, _close_worker, (), None, 10)
-    )
+    return ProcessPoolExecutor(1, mp_context=workers.context(), initializer=_begin_worker)
 
 
 @contextmanager

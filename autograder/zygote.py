@@ -485,6 +485,7 @@ def _no_input(prompt: object = "") -> str:
 
 def make_shell(outputs: CellOutputs) -> Any:
     """An IPython shell whose display, results and tracebacks go to `outputs`. Made before the fork: it costs as much as a cell."""
+    from IPython.core.compilerop import CachingCompiler
     from IPython.core.displayhook import DisplayHook
     from IPython.core.displaypub import DisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
@@ -522,7 +523,20 @@ def make_shell(outputs: CellOutputs) -> Any:
         def finish_displayhook(self) -> None:
             self._is_active = False
 
+    class Compiler(CachingCompiler):  # type: ignore[misc]
+        """Takes the tree of a cell that has just been read."""
+
+        read: tuple[str, Any] | None = None
+
+        def ast_parse(self, source: str, filename: str = "<unknown>", symbol: str = "exec") -> Any:
+            text, tree = self.read or ("", None)
+            self.read = None
+            if tree is not None and source == text and symbol == "exec":
+                return tree
+            return super().ast_parse(source, filename, symbol)
+
     class KernelShell(InteractiveShell):  # type: ignore[misc]
+        compiler_class = Type(Compiler)
         displayhook_class = Type(Hook)
         display_pub_class = Type(Publisher)
         exit_asked = False
@@ -536,8 +550,10 @@ def make_shell(outputs: CellOutputs) -> Any:
                 # They find magics, `!` and `?`, none of which can stand in Python; and to find none, they read every token in Python.
                 text, flags = "".join(lines), ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
                 if manager.token_transformers == own:
-                    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
-                        compile(text, "<cell>", "exec", flags)
+                    with contextlib.suppress(Exception), warnings.catch_warnings(record=True) as warned:
+                        tree = compile(text, "<cell>", "exec", flags)
+                        if not warned:  # else it is read again, for the warning to be shown
+                            self.compile.read = text, tree
                         return lines
                 return by_token(lines)
 
