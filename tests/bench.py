@@ -350,7 +350,7 @@ def _profile(listed: list[list[str]], grading: Path) -> list[tuple[str, float]]:
     return [(part, seconds / len(jobs)) for part, seconds in rows]
 
 
-def empty_kernel(count: int = 40) -> float:
+def empty_kernel(count: int = 200) -> float:
     """CPU seconds of a kernel that runs nothing: its forks, namespaces, mounts and end, in all processes."""
     few, many = (
         measure([sys.executable, "-m", "tests.bench", "--empty-kernels", str(number)]).cpu for number in (1, count + 1)

@@ -596,7 +596,7 @@ def generator_step(generator, discriminator, opt_g, criterion, noise):
 # | how much is done | curves start at 0 again, and the run never ends |
 #
 # Two things can go wrong with the file. It may be half written when the machine goes away: write another file first, then give it the old one's name with `os.replace`, which the operating system does at once or not at all. And a
-# file from elsewhere can run code when it is opened: `torch.load` reads plain tensors and containers only, unless you tell it otherwise; do not.
+# file from elsewhere can run code when it is opened: with `weights_only=True`, torch.load's default since torch 2.6, it reads tensors and plain containers and refuses all else.
 
 # %% tags=["export"]
 class Checkpoint:
@@ -806,7 +806,7 @@ class Checkpoint:
     def load(self):
         try:
             with open(self.path, "rb") as file:
-                everything = torch.load(file)
+                everything = torch.load(file, weights_only=True)
         except FileNotFoundError:
             return 0
         for name, part in self.parts.items():
@@ -863,7 +863,7 @@ class Checkpoint:
     def load(self):
         if not os.path.exists(self.path):
             return 0
-        saved = torch.load(self.path, map_location=torch.device("cpu"))
+        saved = torch.load(self.path, map_location=torch.device("cpu"), weights_only=True)
         done = saved.pop("done")
         for (n, part), state in zip(self.parts.items(), saved.values()):
             if isinstance(part, torch.Generator):
