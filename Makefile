@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox grade bench test lab build build-check run audit audit-full stress lint types clean
+.PHONY: help setup sandbox grade bench test lab build build-check run audit audit-full stress oldest lint types clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -68,6 +68,11 @@ audit-full: setup  ## the same on 20 seeds; results are kept in data/audit and d
 stress: setup  ## right solutions on 200 seeds: how much of the tolerances they use (hours; goes on where it was; writes docs/numbers.md)
 	@$(BIN)/python -m tests.test_numbers --seeds 200 -j $(JOBS) --write
 
+oldest:  ## right solutions on the oldest versions that are allowed, in an environment of their own (.venv-oldest)
+	@test -x $(VENV)-oldest/bin/python || $(PYTHON) -m venv $(VENV)-oldest
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oldest.txt
+	@TOKENIZERS_PARALLELISM=false $(VENV)-oldest/bin/python -m tests.test_numbers --seeds 1 -j $(JOBS)
+
 lint: setup  ## ruff: style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check autograder tests papers/__init__.py papers/datasets.py
 
@@ -75,4 +80,4 @@ types: setup  ## mypy, strict, on the package
 	@$(BIN)/mypy
 
 clean:  ## remove what was made locally, the environment included
-	rm -rf $(VENV) build dist grading executed data/cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest build dist grading executed data/cache .pytest_cache .mypy_cache .ruff_cache

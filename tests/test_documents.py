@@ -230,6 +230,16 @@ def test_what_the_package_declares_is_pinned() -> None:
     assert not [item for item in declared if re.split(r"[\[<>=!~ ;]", item)[0].lower() not in known]
 
 
+def test_the_oldest_versions_that_are_tried_are_those_that_are_allowed() -> None:
+    text = (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8")
+    oldest = dict(re.findall(r"^([\w-]+)==([\d.]+)", text, re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    allowed = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", item).groups() for item in project["dependencies"])  # type: ignore[union-attr]
+    assert {"torch", "torchvision", "numpy", "safetensors", "transformers"} <= oldest.keys()
+    for name in oldest.keys() & allowed.keys():
+        assert f"{oldest[name]}.".startswith(f"{allowed[name]}."), name
+
+
 # -- what no file of the repository holds ------------------------------------------------------------------------------------
 
 FORBIDDEN = re.compile(
