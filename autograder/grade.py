@@ -367,9 +367,8 @@ def _carried_forward(
     What is still the released stub is not run again: it cannot pass. Checks that need the same references share a run.
     """
     wrong: list[str] = []
-    runs: dict[
-        str, tuple[list[str], _Run]
-    ] = {}  # check -> the references in the run that it took part in, and that run
+    # by check: the references in the run that it took part in, and that run
+    runs: dict[str, tuple[list[str], _Run]] = {}
     builds_on = {line["check"]: _builds_on(line["check"], plan) for line in checks if line["status"] in _IN_VAIN}
 
     def used_by(name: str) -> list[str]:

@@ -41,7 +41,6 @@ import traceback
 import warnings
 from typing import Any
 
-INNER_ID = 1000
 DATA_FD = 700
 HOME = "/home/learner"
 
@@ -180,13 +179,11 @@ def drop_privileges() -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def own_user_namespace(more: int = 0, uid: int | None = None, gid: int | None = None) -> None:
-    """Enter a new user namespace, as the same or the given user of it, and new ones of the kinds `more`. Raises OSError where that is forbidden."""
-    outer_uid, outer_gid = os.getuid(), os.getgid()
+def own_user_namespace(more: int = 0) -> None:
+    """Enter a new user namespace, as the same user, and new ones of the kinds `more`. Raises OSError where that is forbidden."""
+    uid, gid = os.getuid(), os.getgid()
     unshare(CLONE_NEWUSER | more)
-    uid_map = f"{outer_uid if uid is None else uid} {outer_uid} 1"
-    gid_map = f"{outer_gid if gid is None else gid} {outer_gid} 1"
-    for name, text in (("setgroups", "deny"), ("uid_map", uid_map), ("gid_map", gid_map)):
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 
@@ -938,8 +935,11 @@ def use_huge_pages() -> int:
     4 kB, that takes longer than all else it does.
     """
     size, collapse, count = 1 << 21, 25, 0
-    with open("/proc/self/maps") as file:
-        lines = [line.split() for line in file]
+    try:
+        with open("/proc/self/maps") as file:
+            lines = [line.split() for line in file]
+    except OSError:  # no Linux
+        return 0
     for where, rights, _, _, _, *name in lines:
         if rights != "rw-p" or name not in ([], ["[heap]"]):
             continue

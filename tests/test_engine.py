@@ -31,6 +31,7 @@ from autograder.engine import (
     run_notebook,
 )
 from autograder.sandbox import Sandbox, available
+from autograder.zygote import use_huge_pages
 
 forks, no_fork = can_fork()
 pytestmark = pytest.mark.skipif(not forks, reason=no_fork)
@@ -226,6 +227,14 @@ def test_the_warm_process_is_on_huge_pages_where_the_system_has_them(zygote: Zyg
             pytest.skip("the warm process has rights of its own, and only root may look into it")
     huge = int(re.findall(r"AnonHugePages: +(\d+) kB", pages)[0])
     assert huge > 50_000
+
+
+def test_where_the_system_does_not_tell_of_memory_none_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", missing)
+    assert use_huge_pages() == 0
 
 
 def test_top_level_await_works(kernel: Kernel) -> None:
