@@ -150,13 +150,17 @@ def _grade_both(folder: Path, course_root: Path, before: set[int], workers: Exec
 
 
 def _kernels(processes: list[psutil.Process]) -> set[int]:
-    """Forks of a warm process among these: processes whose parent has the same command line (bubblewrap itself is one twice)."""
-    warm = [
-        process
+    """Forks of a warm process among these. It is itself a fork of the one that bubblewrap started and that waits for its end."""
+
+    def warm(process: psutil.Process | None) -> bool:
+        words = _command(process)
+        return bool(words) and "bwrap" not in words[0] and any(word.endswith("zygote.py") for word in words)
+
+    return {
+        process.pid
         for process in processes
-        if (words := _command(process)) and "bwrap" not in words[0] and words == _command(process.parent())
-    ]
-    return {process.pid for process in warm if any(word.endswith("zygote.py") for word in _command(process))}
+        if warm(process) and (parent := process.parent()) and warm(parent) and warm(parent.parent())
+    }
 
 
 def _command(process: psutil.Process | None) -> list[str]:
