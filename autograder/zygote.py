@@ -989,10 +989,17 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     import gc
 
     gc.collect()
-    use_huge_pages()
+    huge = use_huge_pages()
     gc.freeze()  # the collector of a fork leaves these objects, and so their pages, alone
     tasks = len(os.listdir("/proc/self/task"))
-    ready = {"type": "ready", "isolates": isolates, "reason": reason, "missing": missing, "threads": tasks}
+    ready = {
+        "type": "ready",
+        "isolates": isolates,
+        "reason": reason,
+        "missing": missing,
+        "threads": tasks,
+        "huge": huge,
+    }
     control.send(json.dumps({**ready, "seconds": time.perf_counter() - started}).encode())
     if nursery is None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that attend kernels need no one to wait for them

@@ -204,10 +204,11 @@ get_ipython().input_transformer_manager.token_transformers.append(Tenfold)
 
 
 def test_a_kernel_is_a_fork_of_the_warm_process_itself(zygote: Zygote) -> None:
-    if not zygote.isolates_children:
-        pytest.skip("without a sandbox another process waits for each kernel and ends what it leaves")
     with zygote.spawn() as one, zygote.spawn() as other:
         parents = {psutil.Process(kernel.pid).ppid() for kernel in (one, other)}
+        if not zygote.isolates_children:  # a process of its own waits for each kernel and ends what it leaves
+            assert len(parents) == 2
+            return
         assert len(parents) == 1
         assert shown(one, "import os; os.getpid()") == "1"
         spaces = "import os; print({name: os.readlink(f'/proc/self/ns/{name}') for name in ('user', 'pid', 'mnt', 'net', 'ipc', 'uts')})"
@@ -218,15 +219,8 @@ def test_a_kernel_is_a_fork_of_the_warm_process_itself(zygote: Zygote) -> None:
 def test_the_warm_process_is_on_huge_pages_where_the_system_has_them(zygote: Zygote) -> None:
     state = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     known = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 1)
-    if not known or not state.exists() or "[never]" in state.read_text():
-        pytest.skip("this system puts no memory on huge pages when asked to")
-    with zygote.spawn() as kernel:
-        try:
-            pages = Path(f"/proc/{psutil.Process(kernel.pid).ppid()}/smaps_rollup").read_text()
-        except PermissionError:
-            pytest.skip("the warm process has rights of its own, and only root may look into it")
-    huge = int(re.findall(r"AnonHugePages: +(\d+) kB", pages)[0])
-    assert huge > 50_000
+    has_them = known and state.exists() and "[never]" not in state.read_text()
+    assert zygote.huge_pages > 25 or not has_them
 
 
 def test_where_the_system_does_not_tell_of_memory_none_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def page(rooms: Mapping[str, Mapping[str, Room]]) -> str:
         "Written by `make stress`. Each exercise is solved by the reference again and by every other right solution in the notebook's source, on",
         "many seeds, and each answer is judged by the reference's on that seed. A value may differ by the tolerance of its type times the sum of its",
         "magnitude and of the largest in its tensor (`TOLERANCE` in autograder/judge.py; a few cases set another). The share is the difference over that",
-        "bound: at 100 % a right solution would be turned away.",
+        "bound: at 100 % a right solution would be turned away. What has changed since it was tried is tried anew by the next `make stress`.",
         "",
         f"**{sum(room.tried for room in every):,} right answers to {len(every)} exercises on "
         + (f"{fewest}" if fewest == most else f"{fewest} to {most}")
@@ -296,10 +296,12 @@ def main() -> None:
     ]
     if not keys:
         parser.error(f"no notebook is named {', '.join(options.notebooks)}; there are {', '.join(every)}")
-    rooms = measure_all(keys, options.seeds, options.jobs, KEPT if options.write else None)
-    if options.write:
-        kept = {key: read_kept(KEPT, key) for key in every}
-        PAGE.write_text(page({key: rooms for key, rooms in kept.items() if rooms}), encoding="utf-8")
+    try:
+        rooms = measure_all(keys, options.seeds, options.jobs, KEPT if options.write else None)
+    finally:  # stopped in the middle, too
+        if options.write:
+            kept = {key: read_kept(KEPT, key) for key in every}
+            PAGE.write_text(page({key: rooms for key, rooms in kept.items() if rooms}), encoding="utf-8")
     tried = sum(room.tried for exercises in rooms.values() for room in exercises.values())
     print(f"{tried} right answers on {options.seeds} seeds, torch {torch.__version__}")
     for kind, used, where in table(rooms):
