@@ -37,6 +37,9 @@ JUDGING = (
 )  # fmt: skip
 """The package's modules that a result of the audit depends on."""
 
+SLIPS = ("NameError", "SyntaxError", "IndentationError")
+"""What no known mistake is about: a name that an edit has lost, say."""
+
 MINIMUM = {"mistakes": 5, "alternatives": 4}
 """What every exercise needs at least."""
 
@@ -250,6 +253,8 @@ def _audit_mistakes(bench: Bench, recording: CheckRecording, hidden: bool, resul
     named = 0
     for edit, mistake in zip(bench.mistakes, recording.mistakes, strict=True):
         verdict = _verdict(bench, recording, edit.apply(bench.exercise), mistake.answer)
+        if (error := mistake.answer.error) is not None and error.type in SLIPS:
+            yield f"mistake “{edit.name}” is a slip in its own source and simulates nothing {where}: {error.type}: {error.message}"
         if verdict.passed:
             yield f"mistake “{edit.name}” passes {where}"
         elif verdict.misconception != edit.name:
@@ -363,7 +368,7 @@ def _specific(verdict: Verdict) -> bool:
     return (
         verdict.pattern is not None
         or any(case.state == "error" for case in failed)
-        or any(not _BARE.search(case.detail.partition("\n")[0]) for case in failed[:1])
+        or bool(failed and not _BARE.search(failed[0].detail.partition("\n")[0]))
     )
 
 
@@ -373,10 +378,10 @@ _BARE = re.compile(
 """What is said of a case that differs in its numbers alone, or that there is nothing of."""
 
 
-def content(notebook: Notebook, name: str, plan: Plan, papers: Path) -> str:
+def content(notebook: Notebook, name: str, plan: Plan, papers: Path, modules: Sequence[str] = JUDGING) -> str:
     """A digest of all that the result on one exercise depends on.
 
-    That is the cells that run before its check, the check, its mistakes and alternatives, the package's judging side, the modules of `papers`
+    That is the cells that run before its check, the check, its mistakes and alternatives, the package's `modules`, those of `papers`
     that it imports, what is tried, and versions.
     """
     package = Path(__file__).parent
@@ -393,7 +398,7 @@ def content(notebook: Notebook, name: str, plan: Plan, papers: Path) -> str:
             cell.role == "alternative" and cell.name == name
         ):
             digest.update(cell.source.encode())
-    for module in JUDGING:
+    for module in modules:
         digest.update((package / f"{module}.py").read_bytes())
     for path in imported_papers(notebook, papers):
         digest.update(path.read_bytes())

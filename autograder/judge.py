@@ -78,7 +78,7 @@ def judge(answer: Answer | None, recording: CheckRecording, forbidden: Sequence[
     common = None
     lines = []
     if match is not None:
-        lines.append(match.mistake.says)
+        lines.append(match.mistake.says if match.whole else f"Perhaps: {match.mistake.says}")
         if not match.whole:
             lines.append(f"(That explains “{match.case}”; another case differs in some other way.)")
     elif answer.error is None:
@@ -270,13 +270,18 @@ def _name_of(path: str, case: CaseRecord, policy: Policy) -> str:
 def _structure(expected: CaseRecord, found: CaseRecord, name: str) -> str:
     if list(found.values) == [""] and found.values[""].kind == "none":
         return "your code returned None: is there a `return`?"
-    wanted = ", ".join(_name_of(path, expected, expected.policy) for path in expected.values)
+    names = [_name_of(path, expected, expected.policy) for path in expected.values]
+    wanted, there = (_cut(", ".join(some)) for some in (names, found.values))
     if list(expected.values) == [""]:
-        return f"expected one result, found {len(found.values)} ({', '.join(found.values)})."
+        only = expected.values[""]
+        one = _kind(only) if only.kind == "other" else "one result"  # an empty list, say
+        if len(found.values) == 1 and only.kind != "other":
+            return f"expected one result by itself, found a list, tuple or dict that holds one ({there})."
+        return f"expected {one}, found {len(found.values)} ({there})."
     if list(found.values) == [""]:
-        return f"expected {len(expected.values)} results ({wanted}), found one: {_kind(found.values[''])}."
-    state = "is missing" if name in wanted.split(", ") else "was not expected"
-    return f"{name} {state}: expected {len(expected.values)} results ({_clip(wanted)}), found {len(found.values)}."
+        return f"expected {len(names)} results ({wanted}), found one: {_kind(found.values[''])}."
+    state = "is missing" if name in names else "was not expected"
+    return f"{name} {state}: expected {len(names)} results ({wanted}), found {len(found.values)}."
 
 
 def least_scale(case: CaseRecord) -> float:
@@ -458,8 +463,11 @@ def _kind(value: Value) -> str:
     return f"the {value.kind} {_clip(value.content)!s}"
 
 
-def _clip(value: object, width: int = 200) -> str:
-    text = repr(value) if isinstance(value, str) and "'" not in value and len(value) < 40 else str(value)
+def _clip(value: object) -> str:
+    return _cut(repr(value) if isinstance(value, str) and "'" not in value and len(value) < 40 else str(value))
+
+
+def _cut(text: str, width: int = 200) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -508,8 +516,8 @@ def _recognise(answer: Answer, recording: CheckRecording, failed: set[str]) -> M
     """The known mistake that gave this answer.
 
     A mistake explains the whole answer if the two agree on every case. Where none does (two mistakes at once), the one that
-    explains most failing cases is named, if it explains one by values and not merely by failing too. What it would have got wrong
-    and the learner has right speaks against it.
+    explains most failing cases is named, if it explains two of them, or half, by values and not merely by failing too: a single case may
+    agree by chance. What it would have got wrong and the learner has right speaks against it.
     """
     best: tuple[int, Match] | None = None
     for mistake in recording.mistakes:
@@ -530,6 +538,8 @@ def _recognise(answer: Answer, recording: CheckRecording, failed: set[str]) -> M
             return Match(mistake, True, explained[0] if explained else "")
         against = sum(1 for name, agree in agrees.items() if not agree and name not in failed)
         weight = len(explained) - against
+        if len(explained) < 2 and 2 * len(explained) < len(failed):
+            continue
         if evidence >= ENOUGH_EVIDENCE and weight > 0 and (best is None or weight > best[0]):
             best = (weight, Match(mistake, False, explained[0]))
     return best[1] if best else None

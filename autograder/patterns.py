@@ -5,6 +5,7 @@ Said only where it holds for everything that differs, so it points at a cause an
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -75,6 +76,7 @@ def _relation(wrong: Sequence[Compared]) -> str | None:
         return None
     return (
         _as_given(wrong)
+        or _nearly(wrong, pairs)
         or _scaled(wrong, pairs)
         or _shifted(wrong, pairs)
         or _moved(pairs)
@@ -91,6 +93,23 @@ def _as_given(wrong: Sequence[Compared]) -> str | None:
         if all(same) and _distinct(wrong) >= ENOUGH:
             return f"what comes back is `{name}` as it came in"
     return None
+
+
+def _nearly(wrong: Sequence[Compared], pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> str | None:
+    """The right values but for their last digits, and no factor that could be told."""
+    if _distinct(wrong) < ENOUGH or not all(_same(e, f) for e, f in pairs):
+        return None
+    factor = _factor(*max(pairs, key=lambda pair: float(pair[0].abs().max())))
+    off = max(float((e - f).abs().max()) for e, f in pairs)
+    if factor and _number(factor) != "1" and all(bool(((factor * e - f).abs() <= 0.05 * off).all()) for e, f in pairs):
+        return None
+    digits = int(-math.log10(off / max(float(e.abs().max()) for e, _ in pairs)))
+    if digits >= 6 and all(one.expected.dtype is torch.float64 for one in wrong):
+        return f"every value is right to about {digits} digits: something is computed in float32 on the way"
+    return (
+        f"every value is right to about {digits} digits, not more: "
+        "something small is added or left out, or computed in a lower precision on the way"
+    )
 
 
 def _scaled(wrong: Sequence[Compared], pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> str | None:
@@ -121,7 +140,9 @@ def _shifted(wrong: Sequence[Compared], pairs: Sequence[tuple[torch.Tensor, torc
 
 
 def _moved(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> str | None:
-    """The right values in other places."""
+    """The right values in other places, and not just nearly right where they are."""
+    if all(bool(((e - f).abs() <= 10 * CLOSE * e.abs().max()).all()) for e, f in pairs):
+        return None
     if any(len(e.unique()) < ENOUGH or not _same(e.flatten().sort()[0], f.flatten().sort()[0]) for e, f in pairs):
         return None
     fewest = min(e.dim() for e, _ in pairs)
@@ -159,7 +180,7 @@ def _factor(expected: torch.Tensor, found: torch.Tensor) -> float | None:
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape:
+    if one.shape != other.shape or not bool(one.isfinite().all()):
         return False
     scale = float(one.abs().max()) if one.numel() else 0.0
     return bool(((one - other).abs() <= CLOSE * (one.abs() + 1e-2 * scale)).all())
@@ -202,25 +223,32 @@ def _cases(right: Sequence[str], failed: Sequence[str]) -> str | None:
     if len(failed) == 1 and len(right) > 2:
         return f"Only the case “{failed[0]}” differs."
     if len(failed) > 1 and (shared := _only_in(failed, right, 0)):
-        return f"Only the cases with “{shared}” differ."
+        return f"Only the cases with {shared} differ."
     if len(right) > 1 and (shared := _only_in(right, failed, 0)):
-        return f"Only the cases with “{shared}” agree."
+        return f"Only the cases with {shared} agree."
     if len(right) == 1 and len(failed) > 2:
         return f"Only the case “{right[0]}” agrees."
     if len(failed) > 3 and (shared := _only_in(failed, right, len(failed) // 4)):
-        return f"All cases that differ are cases with “{shared}”."
+        return f"All cases that differ are cases with {shared}."
     if len(right) > 3 and (shared := _only_in(right, failed, len(right) // 4)):
-        return f"All cases that agree are cases with “{shared}”."
+        return f"All cases that agree are cases with {shared}."
     return None
 
 
 def _only_in(these: Sequence[str], others: Sequence[str], exceptions: int) -> str | None:
-    """The first words that all of these names have and at most so many of the others."""
+    """The first words that all of these names have and at most so many of the others, quoted; as one phrase where they always stand together."""
     split = [_WORD.findall(name) for name in these]
     elsewhere = Counter(word for name in others for word in set(_WORD.findall(name)))
     shared = [word for word in split[0] if all(word in words for words in split) and elsewhere[word] <= exceptions]
-    shared = [word for word in shared if any(letter.isalpha() for letter in word) and word not in _LITTLE]
-    return " ".join(dict.fromkeys(shared[:4])) or None
+    shared = [word for word in shared if sum(letter.isalpha() for letter in word) > 1 and word not in _LITTLE]
+    phrases: list[str] = []
+    for word in dict.fromkeys(shared[:4]):
+        longer = f"{phrases[-1]} {word}" if phrases else word
+        if phrases and all(longer in name for name in these):
+            phrases[-1] = longer
+        else:
+            phrases.append(word)
+    return _listed([f"“{phrase}”" for phrase in phrases]) if phrases else None
 
 
 _WORD = re.compile(r"[^\s,;:“”()]+")

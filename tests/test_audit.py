@@ -23,6 +23,7 @@ def good_course(course: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 FAULTS = {
     "a mistake passes": (("return x * x", "return 2 * x"), "passes"),
+    "a mistake that loses a name": (("return x * x", "return secret_nane * x"), "is a slip in its own source"),
     "two mistakes that cannot be told apart": (("secret_name = 3", "secret_name = 2 * 2 - 1"), None),
     "a right solution is rejected": (("return x + x", "return x + x + 1"), "the right solution “a sum” is wrong"),
     "the reference fails its own check": (

@@ -67,6 +67,7 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "None": (lambda x: None, "is there a `return`?"),
     "a numpy array": (lambda x: x.float().exp().numpy(), "numpy array"),
     "a list": (lambda x: x.exp().tolist(), "expected one result"),
+    "one in a list": (lambda x: [x.exp()], "expected one result by itself, found a list, tuple or dict that holds one"),
     "a pair": (lambda x: (x.exp(), x), "expected one result, found 2"),
     "a number": (lambda x: 3.0, "expected a float32 tensor"),
     "no elements": (lambda x: x[:0], "has shape"),
@@ -127,12 +128,20 @@ def test_a_known_mistake_is_named_first() -> None:
     assert verdict.message.splitlines()[0] == "You made the mistake shifted."
 
 
-def test_of_two_mistakes_at_once_one_that_explains_a_case_is_named() -> None:
+def test_of_two_mistakes_at_once_one_that_explains_two_cases_is_named() -> None:
     def both(x: torch.Tensor) -> torch.Tensor:
-        return x.exp() + 1 if x.dim() == 1 else x.exp() * 7
+        return x.exp() + 1 if x.dim() == 2 else x.exp() * 7
 
     verdict = judge(answer(both, plain), recording(shifted=lambda x: x.exp() + 1))
     assert verdict.misconception == "shifted" and "another case differs" in verdict.message
+    assert verdict.message.startswith("Perhaps: You made the mistake shifted.")
+
+
+def test_one_case_of_many_that_agrees_with_a_mistake_may_be_chance() -> None:
+    def other(x: torch.Tensor) -> torch.Tensor:
+        return x.exp() + 1 if x.dim() == 1 else x.exp() * 7
+
+    assert judge(answer(other, plain), recording(shifted=lambda x: x.exp() + 1)).misconception is None
 
 
 def test_an_unknown_mistake_is_not_given_a_name() -> None:
@@ -192,6 +201,25 @@ def test_a_metric_counts_by_its_bar_alone() -> None:
 
 
 REFERENCES = ("a cat sat on the mat", "two dogs ran home")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ({"a, b": 1, "c": 2}, {"c": 2}, "a, b is missing: expected 2 results (a, b, c), found 1."),
+        ({"c": 2, "d": 3}, {"a, b": 1, "c": 2, "d": 3}, "a, b was not expected"),
+        ([], [1, 2], "expected an empty list, found 2 (0, 1)."),
+        ([], [1], "expected an empty list, found 1 (0)."),
+    ],
+)
+def test_results_that_are_missing_or_too_many(right: object, wrong: object, said: str) -> None:
+    def one(case: Case, f: Callable[..., Any]) -> None:
+        case.record("everything", f())
+
+    verdict = judge(answer(lambda: wrong, one), CheckRecording("f", 4, answer(lambda: right, one)))
+    assert not verdict.passed and said in verdict.message
+
+
 LEAD = ("a cat sat there. it was late", "it rained all day")
 
 

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from autograder.answer import Answer, Policy
-from autograder.audit import Plan, content
+from autograder.audit import JUDGING, Plan, content
 from autograder.build import read_all
 from autograder.case import PUBLIC_SEED
 from autograder.judge import SMALLEST_SCALE, TOLERANCE, judge, least_scale
@@ -36,6 +36,9 @@ SEEDS = 2
 
 LEAST_ROOM = 1.0
 """The largest share of the allowed difference that a right solution may use up."""
+
+DECIDING = tuple(module for module in JUDGING if module not in ("audit", "mutants", "patterns"))
+"""The package's modules that decide whether an answer passes: what was measured stays right where others change."""
 
 KEPT = ROOT / "data" / "stress"
 PAGE = ROOT / "docs" / "numbers.md"
@@ -103,7 +106,7 @@ def measure(key: str, count: int, kept: Path | None = None, root: str = str(ROOT
     notebook = next(item for item in notebooks if item.key == key)
     with tempfile.TemporaryDirectory() as folder:
         papers = papers_before(notebook, notebooks, Path(root), Path(folder))
-        contents = {name: content(notebook, name, Plan(), papers) for name in notebook.checks}
+        contents = {name: content(notebook, name, Plan(), papers, DECIDING) for name in notebook.checks}
         before = read_kept(kept, key)
         rooms = {
             name: room if (room := before.get(name, Room())).content == digest else Room(digest)

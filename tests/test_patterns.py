@@ -109,6 +109,51 @@ def test_nothing_is_called_right_beside_another_shape_or_dtype() -> None:
         assert found is None
 
 
+def test_right_to_a_few_digits_is_no_factor_of_one_and_no_other_place() -> None:
+    def doubles(case: Case, f: Callable[..., Any]) -> None:
+        for rows in (3, 4):
+            case.call(f"{rows} rows", f, case.normal(rows, 5, dtype=torch.float64), policy={"tol": 1e-9})
+
+    found = said(lambda x: x.cos(), lambda x: x.float().cos().double(), doubles)
+    assert found == "Every value is right to about 7 digits: something is computed in float32 on the way."
+    found = said(lambda x: x.cos(), lambda x: x.cos() * (1 + 5e-4 * x.sin()), tensors)
+    assert found == (
+        "Every value is right to about 3 digits, not more: "
+        "something small is added or left out, or computed in a lower precision on the way."
+    )
+    # a factor that can be told is told, however near to 1
+    assert said(lambda x: x.cos(), lambda x: x.cos() * 1.001, tensors) == "Every value is 1.001 times what is expected."
+
+
+def test_a_given_infinity_is_not_like_everything() -> None:
+    def rows(case: Case, f: Callable[..., Any]) -> None:
+        for some in (3, 4):
+            x = case.normal(some, 5)
+            x[0, 0] = float("-inf")
+            case.call(f"{some} rows", f, x)
+
+    assert said(lambda x: x.exp().cos(), torch.zeros_like, rows) == "Every value is 0."
+
+
+def test_words_that_stand_apart_are_no_phrase_and_letters_are_no_words() -> None:
+    def cases(*names: str) -> Callable[[Case, Callable[..., Any]], None]:
+        def experiment(case: Case, f: Callable[..., Any]) -> None:
+            for name in names:
+                case.call(name, f, case.normal(4), "n = 2" in name or "causal" in name)
+
+        return experiment
+
+    def wrong_in(x: torch.Tensor, c: bool) -> torch.Tensor:
+        return x.cos() * x.cosh() if c else x.cos()
+
+    names = ("causal mask, short", "causal mask, long", "padded, short", "padded, long")
+    assert said(lambda x, c: x.cos(), wrong_in, cases(*names)) == "Only the cases with “causal mask” differ."
+    names = ("causal, one bias", "causal, a bias", "padded, short", "padded, long")
+    assert said(lambda x, c: x.cos(), wrong_in, cases(*names)) == "Only the cases with “causal” and “bias” differ."
+    names = ("n = 2, short", "n = 2, long", "m, short", "m, long")
+    assert said(lambda x, c: x.cos(), wrong_in, cases(*names)) is None
+
+
 def test_nothing_is_said_of_chance() -> None:
     def one(case: Case, f: Callable[..., Any]) -> None:
         case.call("a number", f, 3.0)
