@@ -447,9 +447,14 @@ def _(case):
     share("lower case is another word", ["ada ran in milton"], ["Ada ran in Milton."])
     share("a reference without facts", ["nothing", ""], ["they went home", "Ada went home"])
     share("small words do not matter", ["Ada: Milton"], ["Ada went to see a film in Milton"])
-    share("a fact that is said twice", ["Ada met Ada Baker."], ["Ada Baker met Ada."])
+    share("a fact that the reference says twice", ["Ada Baker ran."], ["Ada Baker met Ada."])
     share("a letter beyond a to z belongs to its word", ["Zo left."], ["Zoë left."])
     share("a hyphen separates", ["Ada Baker-Weber ran."], ["Ada Weber ran."])
+    share("an underscore separates", ["Ada_Baker ran."], ["Ada Baker ran."])
+    share("a fact may have more capitals than the first", ["they won", "they sold"], ["NATO won", "McDonald sold"])
+    share("a capital further inside makes no fact", ["it rang"], ["an iPhone rang"])
+    share("a digit further inside makes no fact", ["it froze"], ["the x2 froze"])
+    share("a capital letter beyond A to Z", ["he left"], ["Özil left"])
     ### BEGIN HIDDEN TESTS
     names = "Ada Ben Eva Leo Tom Milton Ashby Monday Friday 7 12".split()
     predictions, references = ([" ".join(names[i] for i in case.integers(0, len(names), n).tolist()) for _ in range(15)] for n in (9, 2))
@@ -486,6 +491,16 @@ misconceptions(
     mistake("split at blanks", ("set(re.findall(r\"[^\\W_]+\", prediction))", "set(prediction.split())"), says="The prediction is split at blanks, so “Milton.” is not Milton; a word is a run of letters and digits."),
     mistake("split at blanks, both", ("set(re.findall(r\"[^\\W_]+\", prediction))", "set(prediction.split())"), ("re.findall(r\"[^\\W_]+\", reference)", "reference.split()"),
             says="Both texts are split at blanks, so punctuation makes other words; a word is a run of letters and digits."),  # fmt: skip
+    mistake("underscores in words", ("re.findall(r\"[^\\W_]+\", prediction)", "re.findall(r\"\\w+\", prediction)"), ("re.findall(r\"[^\\W_]+\", reference)", "re.findall(r\"\\w+\", reference)"),
+            says=r"`\w` takes the underscore as well, so Ada_Baker is one word; a word is a run of letters and digits."),  # fmt: skip
+    mistake("how often matters", ("right += facts <= found", "right += all(re.findall(r\"[^\\W_]+\", prediction).count(fact) >= re.findall(r\"[^\\W_]+\", reference).count(fact) for fact in facts)"),
+            says="A fact has to be said as often as in the reference; once is enough."),  # fmt: skip
+    mistake("one capital at most", ("word[0].isupper()", "word.istitle()"), says="`istitle` wants small letters behind the capital, so NATO and McDonald are no facts; only the first character decides."),
+    mistake("a capital anywhere", ("word[0].isupper()", "any(letter.isupper() for letter in word)"), says="A capital anywhere in a word makes a fact of it (iPhone); only the first character decides."),
+    mistake("a digit anywhere", ("word[0].isdigit()", "any(letter.isdigit() for letter in word)"), says="A digit anywhere in a word makes a fact of it (x2); only the first character decides."),
+    mistake("facts out of the middle of words", ("re.findall(r\"[^\\W_]+\", reference)", "re.findall(r\"[A-Z0-9][^\\W_]*\", reference)"),
+            says="The pattern for facts may begin inside a word (the Phone of iPhone), and with A to Z alone; find whole words first, then look at their first character."),  # fmt: skip
+    mistake("capitals from A to Z", ("word[0].isupper() or word[0].isdigit()", "re.match(\"[A-Z0-9]\", word)"), says="Only the capitals A to Z begin a fact; other upper-case letters do, too (Özil)."),
     mistake("ASCII letters only", ("set(re.findall(r\"[^\\W_]+\", prediction))", "set(re.findall(r\"[A-Za-z0-9]+\", prediction))"), ("re.findall(r\"[^\\W_]+\", reference)", "re.findall(r\"[A-Za-z0-9]+\", reference)"),
             says="Only the letters a to z make words; a name may have others (Zoë)."),  # fmt: skip
     mistake("how many", ("right / len(references)", "right"), says="The number of summaries is returned; their share is wanted."),

@@ -245,6 +245,7 @@ def _(case):
     few = torch.tensor([[1, 7, 8, 2, 0], [1, 9, 7, 5, 2]])
     case.call("probability 0: nothing is chosen", mask_tokens, few, mask_id, 10, special, probability=0.0, generator=seeded(), labels=labels)
     case.call("probability 1: labels are all tokens that are not special", lambda tokens: mask_tokens(tokens, mask_id, 10, special, probability=1.0, generator=seeded())[1], few)
+    case.call("probability 1, special_ids=[3]: labels are all other tokens, 0 too", lambda tokens: mask_tokens(tokens, 3, 10, [3], probability=1.0, generator=seeded())[1], torch.tensor([[0, 1, 2, 3, 4]]))
 
     tokens = sentences(40, 50, special, vocab_size)
     generator = seeded()
@@ -264,6 +265,18 @@ def _(case):
     torch.manual_seed(7)
     two = run(tokens, mask_id, vocab_size, special)
     case.record("without a generator, torch's global seed decides", [torch.equal(a, b) for a, b in zip(one[1:], two[1:])], about="the same")
+
+    tokens = sentences(120, 150, special, vocab_size)
+    ordinary = ~torch.isin(tokens, torch.tensor(special))
+    generator = seeded()
+    one, two = (run(tokens, mask_id, vocab_size, special, probability=1.0, generator=generator)[1] for _ in range(2))
+    masked = (one == mask_id) & ordinary
+    for axis, name in ((1, "rows"), (0, "columns")):
+        there, hidden = ordinary.sum(axis), masked.sum(axis)
+        case.record(f"18,000 tokens, probability 1: {name} of which all ordinary tokens become [MASK], or none", int((((hidden == 0) | (hidden == there)) & (there > 0)).sum()), about="how many")
+    case.record("probability 1: of the places with [MASK], the share that has it after the next call, too", float(two[masked].eq(mask_id).sum() / masked.sum().clamp(min=1)), at_most=0.9, about="share")
+    drawn = (one != tokens) & (two != tokens) & (one != mask_id) & (two != mask_id)
+    case.record("probability 1: of the places with a random token, twice, the share where it is the same one", float(one[drawn].eq(two[drawn]).sum() / drawn.sum().clamp(min=1)), at_most=0.5, about="share")
 
     tokens = sentences(520, 500, special, vocab_size)
     kept, inputs, found = run(tokens, mask_id, vocab_size, special, generator=seeded())
@@ -333,6 +346,11 @@ misconceptions(
     mistake("0 instead of −100", ("-100", "0"), says="Tokens that are not predicted have label 0, which is a token; the loss leaves out −100."),
     mistake("rows chosen alike", ("(torch.rand(tokens.shape, generator=generator) < probability)", "(torch.rand(tokens.size(1), generator=generator) < probability)"), says="The same columns are chosen in every row of the batch; each token has its own draw."),
     mistake("columns chosen alike", ("(torch.rand(tokens.shape, generator=generator) < probability)", "(torch.rand(tokens.size(0), 1, generator=generator) < probability)"), says="Whole sentences are chosen or not; each token has its own draw."),
+    mistake("sentences share a fate", ("fate = torch.rand(tokens.shape, generator=generator)", "fate = torch.rand(tokens.size(0), 1, generator=generator)"), says="What becomes of chosen tokens is drawn once for each sentence, so all of them become [MASK] or none; each token has its own draw."),
+    mistake("columns share a fate", ("fate = torch.rand(tokens.shape, generator=generator)", "fate = torch.rand(tokens.size(1), generator=generator)"), says="What becomes of chosen tokens is drawn once for each column, for all sentences alike; each token has its own draw."),
+    mistake("the same fates in every call", ("fate = torch.rand(tokens.shape, generator=generator)", "fate = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(0))"), says="What becomes of a chosen token is drawn with a fixed seed, so a place has the same fate in every call. This draw, too, comes from the generator."),
+    mistake("the same random tokens in every call", ("torch.randint(vocab_size, tokens.shape, generator=generator)", "torch.randint(vocab_size, tokens.shape, generator=torch.Generator().manual_seed(0))"), says="Random tokens are drawn with a fixed seed, so a place gets the same one in every call. This draw, too, comes from the generator."),
+    mistake("0 is always special", ("& ~special  # (B, L)", "& ~special & (tokens != 0)  # (B, L)"), says="Token 0 is never chosen, whatever `special_ids` says; padding may have another number."),
     mistake("one random token for all", ("torch.randint(vocab_size, tokens.shape, generator=generator)", "torch.randint(vocab_size, (1,), generator=generator)"), says="All random tokens of a call are one and the same; each has its own draw."),
     mistake("random tokens from the text", ("torch.randint(vocab_size, tokens.shape, generator=generator)", "tokens.flatten()[torch.randint(tokens.numel(), tokens.shape, generator=generator)]"), says="Random tokens are taken from the text of the batch; they are to be uniform over the vocabulary, 0 … vocab_size − 1."),
     mistake("the last token never comes up", ("torch.randint(vocab_size,", "torch.randint(vocab_size - 1,"), says="The last token of the vocabulary never comes up: randint leaves out its upper bound already."),
@@ -563,6 +581,8 @@ def _(case):
     case.call("one word", open_, text[:, :1])
     sizes = {"not causal": LanguageModel(30, 12, 16, 4, 2, 20), "causal": LanguageModel(30, 12, 16, 4, 2, 20, causal=True)}
     case.record("how many parameters", {name: sum(p.numel() for p in model.parameters()) for name, model in sizes.items()}, about="parameters,")
+    case.call("sizes by default", make(9, 6), tokens([4, 7, 1, 3]))
+    case.record("dropout by default", LanguageModel(9, 6).dropout.p, about="the rate")
     ### END HIDDEN TESTS
 
 
@@ -1340,6 +1360,8 @@ def _(case):
     case.call("training mode without dropout, patches of one pixel", still, case.normal(4, 1, 4, 4))
     case.record("every image by itself", float((small(images)[1:] - small(images[1:])).abs().max().detach()), at_most=1e-5, about="change")
     case.record("how many parameters", sum(p.numel() for p in VisionTransformer(28, 7, 1, 10).parameters()), about="the number")
+    case.call("sizes by default", make(4, 2, 1, 3), case.normal(2, 1, 4, 4))
+    case.record("dropout by default", VisionTransformer(4, 2, 1, 3).dropout.p, about="the rate")
     ### END HIDDEN TESTS
 
 
@@ -1613,6 +1635,7 @@ def _(case):
     case.call("a running sum, two numbers a position", reach, lambda v: v.cumsum(dim=1), x, other)
     case.call("the sum of all", reach, lambda v: v + v.sum(dim=1, keepdim=True), x, other)
     case.call("two outputs for five inputs", reach, lambda v: torch.stack([v[:, 1] - v[:, 3], v[:, 4] * v[:, 0]], dim=1), x, other)
+    case.call("ten outputs for five inputs", reach, lambda v: torch.cat([v, v.cumsum(dim=1)], dim=1), x, other)
     case.call("a number goes up as another goes down", reach, lambda v: torch.stack([v[:, :, 0] - v[:, :1, 1], v[:, :1, 1] - v[:, :, 0]], dim=-1), x, other)
     case.call("outputs are one number each", reach, lambda v: v.flip(1).cumsum(dim=1)[..., 0], x, other)
     case.call("only the last number of a position counts", reach, lambda v: torch.cat([torch.ones_like(v), v[..., -1:].cumsum(1)], dim=-1), x, other)
@@ -1623,6 +1646,7 @@ def _(case):
     ones = torch.ones(3, 1)
     case.call("5e-5 of the largest output counts", reach, lambda v: v + 5e-5 * v.cumsum(dim=1), ones, ones + 1)
     case.call("outputs of 1e-7 count", reach, lambda v: 1e-7 * v.cumsum(dim=1), ones, ones + 1)
+    case.call("all outputs on x are 0", reach, lambda v: v, torch.zeros(3, 1), ones)
     case.call("the size of the outputs is that on x", reach, lambda v: v + 1e-9 * v.cumsum(dim=1), ones, 1e6 * ones)
     table = case.normal(7, 3)
     case.call("tokens, a running mean of their vectors", reach, lambda t: table[t].cumsum(dim=1), torch.tensor([1, 4, 0, 2]), torch.tensor([2, 5, 6, 3]))
@@ -1664,6 +1688,8 @@ misconceptions(
     mistake("a threshold by the largest value, with its sign", ("before.abs().max()", "before.max()"), says="The threshold goes by the largest output with its sign: where all outputs are negative it is negative, and everything has moved. Take the absolute value."),
     mistake("a threshold far too high", ("1e-5 *", "0.5 *"), says="The threshold is far too high; changes that are no rounding go unnoticed."),
     mistake("inverted", ("moved > 1e-5", "moved <= 1e-5"), says="The table is True where nothing changes: the wrong way round."),
+    mistake("no change counts as one", ("moved > 1e-5 *", "moved >= 1e-5 *"), says="Where all outputs on x are 0 the threshold is 0 too, and an output that does not move reaches it. A change is more than the threshold (>)."),
+    mistake("as many outputs as inputs", ("return (moved > 1e-5 * before.abs().max()).T", "return (moved > 1e-5 * before.abs().max()).T[:L]"), says="The table ends after L outputs; there are M of them, which may be more."),
     mistake("zeros for the other value", ("changed[places, places] = other", "changed[places, places] = torch.zeros_like(other)"), says="A position is set to 0 instead of to `other`; for tokens 0 may be what stands there already."),
     mistake("x is changed", ("changed = torch.stack([x] * L)", "changed = x.unsqueeze(0).expand(L, *x.shape)"), ("changed[places, places] = other", "x.copy_(other)"), ("function(x.unsqueeze(0)), function(changed)", "function(x.unsqueeze(0)), function(changed.clone())"), says="The example itself is overwritten; work on a copy."),
     mistake("numbers instead of truth values", ("return (moved > 1e-5 * before.abs().max()).T", "return moved.T"), says="The sizes of the changes come back; the table is to say True or False."),
@@ -1676,7 +1702,6 @@ equivalents(
         "call swapped: `with torch.no_grad()` → `with torch.enable_grad()`": "only slower: a table of truth values has no gradient",
         "operands: `moved = (after - before).abs().reshape(L, before.size(1), -1).amax(dim=-1)` → `moved = (before - after).abs().reshape(L, before.size(1), -1).amax(dim=-1)`": "an absolute difference has no direction",
         "variable: `moved = (after - before).abs().reshape(L, before.size(1), -1).amax(dim=-1)` → `moved = (after - before).abs().reshape(L, after.size(1), -1).amax(dim=-1)`": "both have M outputs",
-        "comparison: `return (moved > 1e-5 * before.abs().max()).T` → `return (moved >= 1e-5 * before.abs().max()).T`": "no change is of exactly this size",
     },
 )
 
