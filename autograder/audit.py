@@ -205,8 +205,7 @@ def audit_exercise(bench: Bench, plan: Plan) -> ExerciseAudit:
             _measure_pairs(bench, recording, seed, plan, result)
             if plan.mutants:
                 result.faults += _audit_mutants(bench, recording, seed, plan, result)
-    for seed in GRADING_SEEDS[: plan.seeds]:
-        result.faults += _audit_alternatives(bench, seed, plan, result)
+    result.faults += _audit_alternatives(bench, GRADING_SEEDS[: plan.seeds], plan, result)
     if result.mistakes < MINIMUM["mistakes"]:
         result.faults.append(f"only {result.mistakes} misconceptions; at least {MINIMUM['mistakes']} are wanted")
     if result.alternatives < MINIMUM["alternatives"]:
@@ -266,17 +265,21 @@ def _audit_mistakes(bench: Bench, recording: CheckRecording, hidden: bool, resul
     result.mistakes, result.mistakes_named = len(bench.mistakes), named
 
 
-def _audit_alternatives(bench: Bench, seed: int, plan: Plan, result: ExerciseAudit) -> Iterator[str]:
+def _audit_alternatives(bench: Bench, seeds: Sequence[int], plan: Plan, result: ExerciseAudit) -> Iterator[str]:
     alternatives = bench.notebook.alternatives(bench.name)
     result.alternatives = len(alternatives)
     cell = bench.notebook.checks[bench.name]
     assert cell.check is not None
-    reference = bench.answer(bench.exercise, seed, True, plan.time_limit)
-    recording = CheckRecording(bench.name, cell.points, reference, forbid=cell.check.forbid, stubs=bench.notebook.stubs)
+    recordings = [
+        CheckRecording(bench.name, cell.points, reference, forbid=cell.check.forbid, stubs=bench.notebook.stubs)
+        for reference in bench.answers(bench.exercise, seeds, True, plan.time_limit)
+    ]
     for style, source in alternatives:
-        verdict = _verdict(bench, recording, source, bench.answer(source, seed, True, plan.time_limit))
-        if not verdict.passed:
-            yield f"the right solution “{style}” is {verdict.status} on seed {seed}: {verdict.message}"
+        answers = bench.answers(source, seeds, True, plan.time_limit)
+        for seed, recording, answer in zip(seeds, recordings, answers, strict=True):
+            verdict = _verdict(bench, recording, source, answer)
+            if not verdict.passed:
+                yield f"the right solution “{style}” is {verdict.status} on seed {seed}: {verdict.message}"
 
 
 def _audit_messages(bench: Bench, recording: CheckRecording) -> Iterator[str]:

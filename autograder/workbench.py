@@ -6,6 +6,8 @@ may loop for ever or leave things behind.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import os
 import select
@@ -13,7 +15,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,10 +46,23 @@ class Bench:
 
     def answer(self, source: str, seed: int, hidden: bool = True, time_limit: float = 60.0) -> Answer:
         """What the check answers with `source` as the exercise cell."""
+        return self.answers(source, [seed], hidden, time_limit)[0]
+
+    def answers(self, source: str, seeds: Sequence[int], hidden: bool = True, time_limit: float = 60.0) -> list[Answer]:
+        """`answer` on several seeds, one after the other in the same child: a child costs more than most experiments.
+
+        Args:
+            time_limit: seconds for each seed.
+        """
         cell = self.notebook.checks[self.name]
         check_cell = cell.source if hidden else cell.public
         return _in_child(
-            self.name, lambda: checks.answer_of_variant(self.name, source, check_cell, self.namespace, seed), time_limit
+            self.name,
+            [
+                functools.partial(checks.answer_of_variant, self.name, source, check_cell, self.namespace, seed)
+                for seed in seeds
+            ],
+            time_limit,
         )
 
 
@@ -101,40 +116,52 @@ def benches(notebook: Notebook, papers: Path) -> Iterator[Bench]:
         sys.path.remove(str(papers))
 
 
-def _in_child(name: str, experiment: Callable[[], Answer], time_limit: float) -> Answer:
-    """Run an experiment in a forked child; an answer that says so where it takes too long or dies."""
+def _in_child(name: str, experiments: Sequence[Callable[[], Answer]], time_limit: float) -> list[Answer]:
+    """Run experiments in a forked child, one after the other; an answer that says so for each that takes too long or is not reached."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            os.setpgid(0, 0)
             gc.disable()
             os.close(read)
             devnull = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(devnull, descriptor)
-            data = encode(experiment())
             with os.fdopen(write, "wb") as stream:
-                stream.write(struct.pack("<Q", len(data)) + data)
+                for experiment in experiments:
+                    data = encode(experiment())
+                    stream.write(struct.pack("<Q", len(data)) + data)
+                    stream.flush()
+                    gc.collect()
         finally:
             os._exit(0)
     os.close(write)
-    chunks: list[bytes] = []
+    with contextlib.suppress(OSError):  # the child has done so itself, or has ended
+        os.setpgid(child, child)
+    answers: list[Answer] = []
+    received = bytearray()
+    what = "ended the process"
     deadline = time.monotonic() + time_limit
-    timed_out = False
-    with os.fdopen(read, "rb", buffering=0) as stream:
-        while True:
-            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                timed_out = True
-                os.kill(child, signal.SIGKILL)
-                break
-            chunk = stream.read(1 << 20)
-            if not chunk:
-                break
-            chunks.append(chunk)
-    os.waitpid(child, 0)
-    data = b"".join(chunks)
-    if len(data) >= 8 and len(data) - 8 == struct.unpack("<Q", data[:8])[0]:
-        return decode(data[8:])
-    what = f"took longer than {time_limit:.0f} s" if timed_out else "ended the process"
-    return Answer(name, (CaseRecord("before the first case", error=Failure("Timeout" if timed_out else "Died", what)),))
+    try:
+        with os.fdopen(read, "rb", buffering=0) as stream:
+            while len(answers) < len(experiments):
+                ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    what = f"took longer than {time_limit:.0f} s"
+                    break
+                chunk = stream.read(1 << 20)
+                if not chunk:
+                    break
+                received += chunk
+                while len(received) >= 8 and len(received) - 8 >= (size := struct.unpack("<Q", received[:8])[0]):
+                    answers.append(decode(bytes(received[8 : 8 + size])))
+                    del received[: 8 + size]
+                    deadline = time.monotonic() + time_limit
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # with what it has started: a data loader's workers, say
+        os.waitpid(child, 0)
+    kind = "Died" if what == "ended the process" else "Timeout"
+    missing = Answer(name, (CaseRecord("before the first case", error=Failure(kind, what)),))
+    return answers + [missing] * (len(experiments) - len(answers))

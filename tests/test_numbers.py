@@ -127,20 +127,18 @@ def measure(key: str, count: int, kept: Path | None = None, root: str = str(ROOT
 
 def measure_exercise(bench: Bench, some: Sequence[int], room: Room) -> None:
     """Add to `room` what right solutions of an exercise use on these seeds."""
-    notebook = bench.notebook
-    for seed in some:
-        reference = bench.answer(bench.exercise, seed)
-        recording = CheckRecording(bench.name, notebook.checks[bench.name].points, reference, stubs=notebook.stubs)
-        for style, source in [("the reference again", bench.exercise), *notebook.alternatives(bench.name)]:
-            found = bench.answer(source, seed)
-            verdict = judge(found, recording)
+    notebook, points = bench.notebook, bench.notebook.checks[bench.name].points
+    references = bench.answers(bench.exercise, some)
+    for style, source in [("the reference again", bench.exercise), *notebook.alternatives(bench.name)]:
+        for seed, reference, found in zip(some, references, bench.answers(source, some), strict=True):
+            verdict = judge(found, CheckRecording(bench.name, points, reference, stubs=notebook.stubs))
             room.tried += 1
             if not verdict.passed:
                 room.failures.append(f"{notebook.key}, {bench.name}, “{style}”, seed {seed}: {verdict.message}")
             for case, kind, used in shares(reference, found):
                 if used >= room.worst.get(kind, (0.0, ""))[0]:
                     room.worst[kind] = used, f"{case}, “{style}”, seed {seed}"
-        room.seeds += 1
+    room.seeds += len(some)
 
 
 def read_kept(folder: Path | None, key: str) -> dict[str, Room]:
