@@ -103,10 +103,12 @@ def _(case):
         return " ".join(pool[i] for i in case.integers(0, len(pool), length).tolist())
 
     vocabulary = build_vocabulary(["the cat sat on the mat", "a dog"])
-    case.call("one sentence of known words", encode_batch, ["the cat sat"], vocabulary)
+    ids = case.call("one sentence of known words", encode_batch, ["the cat sat"], vocabulary)
+    case.record("the ids are int64", str(getattr(ids, "dtype", "none")), about="the dtype")
     case.call("two sentences of one length", encode_batch, ["the cat", "a dog"], vocabulary)
     case.call("capital letters", encode_batch, ["The CAT sat"], vocabulary)
     case.call("an unknown word", encode_batch, ["the parrot sat"], vocabulary)
+    case.call("a comma and a full stop", encode_batch, ["the cat, sat."], vocabulary)
     case.call("sentences of different lengths", encode_batch, ["the dog sat on the mat", "a cat", "the mat sat on"], vocabulary)
     other = {"cat": 0, "the": 1, "<unk>": 2, "sat": 3, "<pad>": 4}
     case.call("<pad> is 4 and <unk> is 2", encode_batch, ["the big cat sat", "cat"], other)
@@ -148,6 +150,8 @@ misconceptions(
     mistake("one too long", ("longest = max(len(row) for row in rows)", "longest = max(len(row) for row in rows) + 1"), says="Every row is longer than needed; L is the number of words of the longest sentence."),
     mistake("words down, sentences across", ("for row in rows])\n", "for row in rows]).T\n"), says="The tensor is turned over; a sentence is a row, (B, L)."),
     mistake("ids as floating-point numbers", ("for row in rows])\n", "for row in rows], dtype=torch.float32)\n"), says="The ids are floating-point numbers; an embedding looks rows up by integers (int64)."),
+    mistake("ids as int32", ("for row in rows])\n", "for row in rows], dtype=torch.int32)\n"), says="The ids are int32; the docstring says int64, what torch.tensor makes of integers by itself."),
+    mistake("commas and full stops taken off", ("for word in sentence.lower().split()]", 'for word in (w.strip(".,!?") for w in sentence.lower().split())]'), says="Commas and full stops are taken off the words. A word is whatever stands between spaces: “cat,” is another one than “cat”, and unknown here."),
     mistake("a list, not a tensor", ("torch.tensor([row", "([row"), says="The result is a list of lists; a tensor is wanted."),
 )
 
@@ -608,21 +612,33 @@ def gradient_norm_by_distance(cell: nn.Module, length: int) -> Tensor:
 # %%
 @check("gradient_norm_by_distance", points=3)
 def _(case):
-    def measure(name, cell, length):
+    def measure(name, cell, length, in_training=False):
         cell = case.initialise(cell)
-        case.record(name, gradient_norm_by_distance(cell, length))
-        case.record(f"{name}: nothing left in .grad", all(p.grad is None or not p.grad.any() for p in cell.parameters()), about="parameters without gradient:")
+        for p in cell.parameters():
+            p.grad = torch.ones_like(p) if in_training else None
+        norms = gradient_norm_by_distance(cell, length)
+        case.record(name, norms)
+        left = []
+        if any(p.grad is None or not bool((p.grad == 1).all()) if in_training else p.grad is not None and bool(p.grad.any()) for p in cell.parameters()):
+            left.append("another .grad of the cell's parameters")
+        if not all(p.requires_grad for p in cell.parameters()):
+            left.append("parameters that want no gradient any more")
+        if getattr(norms, "requires_grad", False):
+            left.append("a gradient history of the result")
+        case.record(f"{name}: nothing left behind", ", ".join(left) or "nothing", about="left behind")
 
     measure("RNN, one step", nn.RNNCell(2, 2), 1)
     measure("RNN, three steps", nn.RNNCell(2, 3), 3)
     measure("LSTM, one step", nn.LSTMCell(2, 3), 1)
     measure("LSTM, four steps", nn.LSTMCell(3, 2), 4)
+    measure("RNN in the middle of a training, two steps", nn.RNNCell(3, 2), 2, in_training=True)
     measure("GRU, five steps", nn.GRUCell(2, 4), 5)
     measure("float64 stays float64", nn.RNNCell(3, 4).double(), 6)
     ### BEGIN HIDDEN TESTS
     measure("RNN, one unit", nn.RNNCell(1, 1), 7)
     measure("RNN, thirty steps, float64", nn.RNNCell(4, 16).double(), 30)
     measure("LSTM, twenty steps", nn.LSTMCell(5, 8), 20)
+    measure("LSTM in the middle of a training, three steps", nn.LSTMCell(2, 4), 3, in_training=True)
     measure("RNN with ReLU", nn.RNNCell(3, 6, nonlinearity="relu"), 5)
     measure("GRU, as many steps as units", nn.GRUCell(4, 4), 4)
     ### END HIDDEN TESTS
@@ -665,6 +681,17 @@ misconceptions(
         ("(gradient,) = torch.autograd.grad(h.sum(), inputs)", "h.sum().backward()\n    gradient = inputs.grad"),
         says="backward() also fills the .grad of the cell's parameters, and a training that follows would add to it; ask for the inputs' gradient alone (torch.autograd.grad).",
     ),
+    mistake(
+        "the cell's gradients cleared",
+        ("(gradient,) = torch.autograd.grad(h.sum(), inputs)", "h.sum().backward()\n    cell.zero_grad()\n    gradient = inputs.grad"),
+        says="After backward() the .grad of the cell's parameters is cleared, and what a training had put there is lost; ask for the inputs' gradient alone (torch.autograd.grad).",
+    ),
+    mistake(
+        "the cell frozen",
+        ("    state = None\n", "    cell.requires_grad_(False)\n    state = None\n"),
+        says="The cell's parameters are left with requires_grad False, so a training that follows would not move them; leave them as they are, or freeze a copy.",
+    ),
+    mistake("history kept", ("torch.autograd.grad(h.sum(), inputs)", "torch.autograd.grad(h.sum(), inputs, create_graph=True)"), says="The result has a gradient history (create_graph keeps one); plain numbers are wanted: leave it out, or detach."),
     mistake("always float32", ("cell.weight_ih.new_zeros(length, 1, cell.input_size)", "torch.zeros(length, 1, cell.input_size)"), says="The inputs are float32 whatever the cell's weights are; take their dtype."),
     mistake("the first state alone", ("    h = state[0]", "    inputs_first = inputs\n    state = cell(inputs[0])\n    h = state[0]"), says="Only the first step's state is differentiated; S comes from the state after the last step."),
 )
@@ -683,15 +710,18 @@ def gradient_norm_by_distance(cell, length):
 
 
 # %% tags=["alternative"]
-@alternative("backward, then the parameters' gradients cleared")
+@alternative("backward, then the parameters' gradients put back")
 def gradient_norm_by_distance(cell, length):
     x = torch.zeros((length, 1, cell.input_size), dtype=cell.weight_hh.dtype, requires_grad=True)
     out = None
     for t in range(length):
         out = cell(x[t]) if out is None else cell(x[t], out)
     h = out if isinstance(out, torch.Tensor) else out[0]
+    before = [p.grad for p in cell.parameters()]
+    cell.zero_grad(set_to_none=True)
     h.sum().backward()
-    cell.zero_grad()
+    for p, gradient in zip(cell.parameters(), before):
+        p.grad = gradient
     return torch.linalg.vector_norm(x.grad.squeeze(1), dim=-1)[torch.arange(length - 1, -1, -1)]
 
 

@@ -92,14 +92,15 @@ def _(case):
         found = []
         for name in sublayers(block):
             text = str(name).lower().replace("_", "-").replace(" ", "-")
+            masked = "masked " if "mask" in text or "causal" in text else ""
             if "feed" in text or "ffn" in text or "fully" in text:
                 found.append("feed-forward")
             elif "norm" in text or "residual" in text:
                 found.append("add & norm")
             elif "cross" in text or "encoder-decoder" in text or "memory" in text:
-                found.append("cross-attention")
+                found.append(masked + "cross-attention")
             elif "attention" in text:
-                found.append("masked self-attention" if block == "encoder" and ("mask" in text or "causal" in text) else "self-attention")
+                found.append(masked + "self-attention")
             else:
                 found.append(text)
         return found
@@ -153,6 +154,16 @@ misconceptions(
         says="The encoder's self-attention is masked; the source sentence is known from the start, only the decoder must not see what comes next.",
     ),
     mistake(
+        "decoder not masked",
+        ('["masked self-attention", ', '["self-attention", '),
+        says="The decoder's self-attention is not masked; there no word may look at words after it, as section 3.1 says of the decoder's stack.",
+    ),
+    mistake(
+        "mask on the cross-attention",
+        ('"masked self-attention", "cross-attention", ', '"self-attention", "masked cross-attention", '),
+        says="The decoder's mask stands at the cross-attention; the source sentence is known from the start. It is the self-attention that must not see what comes next.",
+    ),
+    mistake(
         "encoder and decoder exchanged",
         ('block == "encoder"', 'block == "decoder"'),
         says="Encoder and decoder are exchanged.",
@@ -193,6 +204,7 @@ def sublayers(block):
 def sublayers(block):
     names = ["self_attention", "feed_forward"]
     if block == "decoder":
+        names[0] = "masked_" + names[0]
         names.insert(1, "cross_attention")
     return names
 
@@ -396,12 +408,22 @@ def _(case):
     count("the same with two heads", 1, 2, 2, 3, 5, 7, False)
     count("the same with two layers", 2, 2, 1, 3, 5, 7, False)
     count("the same with 6 and 7 words", 1, 2, 1, 3, 6, 7, False)
-    count("the same with 5 and 8 words", 1, 2, 1, 3, 5, 8, False)
+    count("the same with 5 and 9 words", 1, 2, 1, 3, 5, 9, False)
     count("N = 1, d_model = 4, h = 2, d_ff = 3, 6 words, tied", 1, 4, 2, 3, 6, 6, True)
     count("the same, not tied", 1, 4, 2, 3, 6, 6, False)
     count("the base model, 37,000 words, tied", 6, 512, 8, 2048, 37_000, 37_000, True)
     count("the big model, 37,000 words, tied", 6, 1024, 16, 4096, 37_000, 37_000, True)
-    case.raises("tied, but 5 and 7 words", lambda: parameter_count(TransformerConfig(1, 2, 1, 3, 5, 7, True)), errors=(Exception,))
+
+    def refusal():
+        try:
+            parameter_count(TransformerConfig(1, 2, 1, 3, 5, 7, True))
+        except ValueError:
+            return "raises ValueError"
+        except AssertionError:
+            return "raises AssertionError"
+        return "no error"
+
+    case.call("tied, but 5 and 7 words", refusal, policy={"about": "what happens"})
     ### BEGIN HIDDEN TESTS
     count("the base model, 31,000 and 29,000 words", 6, 512, 8, 2048, 31_000, 29_000, False)
     count("no layers", 0, 8, 2, 16, 10, 12, False)
@@ -450,6 +472,11 @@ misconceptions(
         says="The feed-forward network is counted without b₁ and b₂.",
     ),
     mistake(
+        "no first bias in the feed-forward network",
+        ("d * d_ff + d_ff + d_ff * d + d", "d * d_ff + d_ff * d + d"),
+        says="The feed-forward network is counted without b₁, which has d_ff numbers (b₂ is there).",
+    ),
+    mistake(
         "feed-forward biases both d_model",
         ("d * d_ff + d_ff + d_ff * d + d", "2 * (d * d_ff + d)"),
         says="Both biases of the feed-forward network are counted with d_model numbers; b₁ has d_ff, one for each hidden unit.",
@@ -477,7 +504,7 @@ misconceptions(
     mistake(
         "two norms in the decoder",
         ("3 * norm", "2 * norm"),
-        says="A decoder layer is counted with two norms; it has three sub-layers, and a norm after each.",
+        says="A decoder layer is counted with two norms; it has three sub-layers, and a norm after each. (If yours has three, b₂ of the feed-forward networks is missing: in all, as many numbers.)",
     ),
     mistake(
         "one norm a layer",
@@ -536,6 +563,11 @@ misconceptions(
         says="Tied weights with two vocabularies of different sizes are counted without complaint; one matrix cannot serve both, so that is an error.",
     ),
     mistake(
+        "an assertion instead of ValueError",
+        ("        raise ValueError(f", "        raise AssertionError(f"),
+        says="Two vocabularies that cannot be tied fail an assertion; a ValueError is asked for. Assertions are for one's own slips, and Python can be told to skip them.",
+    ),
+    mistake(
         "encoder only",
         ("(encoder_layer + decoder_layer)", "encoder_layer"),
         says="The decoder's layers are not counted.",
@@ -568,7 +600,8 @@ def parameter_count(config):
     encoder = attention + norm + feed_forward + norm
     decoder = attention + norm + attention + norm + feed_forward + norm
     if config.tied:
-        assert config.src_vocab == config.tgt_vocab, "tied weights need equal vocabularies"
+        if config.src_vocab != config.tgt_vocab:
+            raise ValueError("tied weights need equal vocabularies")
         words = [(config.src_vocab, d)]
     else:
         words = [(config.src_vocab, d), (config.tgt_vocab, d), (d, config.tgt_vocab)]
@@ -708,7 +741,7 @@ def trace_shapes(
 def _(case):
     def trace(name, config, *sizes):
         shapes = trace_shapes(config, *sizes)
-        written = {key: str(tuple(int(n) for n in shapes[key])) for key in shapes} if isinstance(shapes, dict) else shapes
+        written = {key: str(tuple(float(n) if isinstance(n, float) else int(n) for n in shapes[key])) for key in shapes} if isinstance(shapes, dict) else shapes
         case.record(name, written, about="shape of")
 
     small = TransformerConfig(2, 12, 3, 20, 50, 60, False)
@@ -758,6 +791,11 @@ misconceptions(
         "heads as wide as the model",
         ("d_k = d // h", "d_k = d"),
         says="Queries and keys of each head are d_model wide; the heads share that width, d_k = d_model / h each.",
+    ),
+    mistake(
+        "a width that is no integer",
+        ("d_k = d // h", "d_k = d / h"),
+        says="The width of the heads is a floating-point number (4.0), and no tensor has such a shape; divide with //.",
     ),
     mistake(
         "heads behind the positions",
@@ -1195,7 +1233,7 @@ def maximum_path_length(kind: str, n: int, d: int, k: int = 3, r: int = 16) -> f
 @check("maximum_path_length", points=1, paper="section 4, Table 1")
 def _(case):
     for kind in ("self-attention", "recurrent", "convolutional", "restricted"):
-        case.record(f"{kind}: n = 10, d = 4, k = 3, r = 4", float(maximum_path_length(kind, 10, 4, 3, 4)))
+        case.record(f"{kind}: n = 11, d = 4, k = 3, r = 4", float(maximum_path_length(kind, 11, 4, 3, 4)))
         case.record(f"{kind}: n = 50, d = 512, the usual k and r", float(maximum_path_length(kind, 50, 512)))
     case.record("convolutional: n = 9, k = 3: exactly two layers", float(maximum_path_length("convolutional", 9, 4, 3)))
     case.record("convolutional: n = 8, k = 2: exactly three layers", float(maximum_path_length("convolutional", 8, 4, 2)))
@@ -1240,6 +1278,17 @@ misconceptions(
         "logarithm rounded down",
         ("while k**layers < n:", "while k ** (layers + 1) <= n:"),
         says="The number of layers is rounded down, and the farthest positions are not reached; round up.",
+    ),
+    mistake(
+        "rounded to the nearest",
+        ("return -(-n // r)  # rounded up", "return round(n / r)"),
+        ("    layers = 0\n    while k**layers < n:  # exact, where math.log would round\n        layers += 1\n    return layers", "    import math\n\n    return round(math.log(n) / math.log(k))"),
+        says="Logarithm and n/r are rounded to the nearest whole number; a part of a step is a step too, so round up.",
+    ),
+    mistake(
+        "n over r rounded to the nearest",
+        ("return -(-n // r)  # rounded up", "return round(n / r)"),
+        says="n/r is rounded to the nearest whole number; a part of a step is a step too, so round up.",
     ),
     mistake(
         "logarithm not rounded",
