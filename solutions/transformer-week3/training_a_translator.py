@@ -707,15 +707,15 @@ def _(case):
     class Bigrams(nn.Module):
         """The next token from the present one and the mean of the source; notes how it was called."""
 
-        def __init__(self, vocabulary, width, pad_id):
+        def __init__(self, vocabulary, width, pad_id, gain):
             super().__init__()
-            self.pad_id, self.calls = pad_id, []
+            self.pad_id, self.gain, self.calls = pad_id, gain, []
             self.source, self.target = nn.Embedding(vocabulary, width), nn.Embedding(vocabulary, width)
             self.output = nn.Linear(width, vocabulary)
 
         def forward(self, src, tgt):
             self.calls.append({"training mode": self.training, "decoder input": tgt.detach().clone()})
-            return self.output(torch.tanh(self.target(tgt) + self.source(src).mean(1, keepdim=True)))
+            return self.gain * self.output(torch.tanh(self.target(tgt) + self.source(src).mean(1, keepdim=True)))
 
     class Steps(torch.optim.SGD):
         """Notes the learning rates of each step."""
@@ -732,8 +732,8 @@ def _(case):
                 target[0, -2], target[0, -1] = 2, pad_id
             yield case.integers(3, V, B, S), target
 
-    def train(name, batches, V=7, pad_id=0, rate=lambda n: 0.5 / n, left_over=False, evaluating=False, **options):
-        model = case.initialise(Bigrams(V, 4, pad_id).to(case.device))
+    def train(name, batches, V=7, pad_id=0, rate=lambda n: 0.5 / n, left_over=False, evaluating=False, gain=1.0, **options):
+        model = case.initialise(Bigrams(V, 4, pad_id, gain).to(case.device))
         model.train(not evaluating)
         if left_over:
             for parameter in model.parameters():
@@ -746,13 +746,18 @@ def _(case):
         case.record(f"{name}: losses", losses, about="loss of batch")
         case.record(f"{name}: learning rates, group by group", getattr(optimiser, "rates", []), about="learning rate")
         case.record(f"{name}: parameters afterwards", {key: value.detach().clone() for key, value in model.named_parameters()}, about="parameter")
+        return losses
 
-    train("one batch, one sentence", list(pairs(1, 1, 2, 4, 7)))
+    losses = train("one batch, one sentence", list(pairs(1, 1, 2, 4, 7)))
+    tensors = isinstance(losses, (list, tuple)) and any(isinstance(loss, Tensor) for loss in losses)
+    case.record("one batch, one sentence: what the losses are", "tensors" if tensors else "floats", about="what is kept")
     train("three batches", list(pairs(3, 3, 4, 5, 7)))
     train("gradients left over, evaluation mode before", list(pairs(2, 2, 3, 4, 7)), left_over=True, evaluating=True)
     train("the eleventh step and on, no smoothing", list(pairs(2, 2, 3, 6, 7)), step=10, eps=0.0)
     train("batches that can be gone through once", pairs(3, 2, 3, 5, 7))
     train("padding is 5, much smoothing", list(pairs(2, 3, 2, 5, 9, pad_id=5)), V=9, pad_id=5, eps=0.3)
+    # logits of about ±20 and labels that are nearly uniform: the gradient's norm is 9 and more, whatever is drawn
+    train("steep: gradients are large", list(pairs(2, 1, 3, 3, 7)), rate=lambda n: 0.01, gain=20.0, eps=0.9)
     ### BEGIN HIDDEN TESTS
     train("longer", list(pairs(5, 4, 6, 9, 12)), V=12, step=3, rate=lambda n: 0.02 * n)
     train("batches of unequal size", [*pairs(1, 4, 2, 6, 7), *pairs(1, 1, 5, 3, 7), *pairs(1, 2, 1, 4, 7)], rate=lambda n: 0.3)
@@ -820,6 +825,10 @@ misconceptions(
             says="Only the last loss is returned; that of each batch is wanted."),  # fmt: skip
     mistake("the loss after the update", ("        losses.append(loss.item())", "        losses.append(label_smoothing_loss(model(src, decoder_input).flatten(0, 1), labels.flatten(), eps, model.pad_id).item())"),
             says="The model is run a second time, after the update, for the loss that is kept. The loss of the first run is at hand, and costs nothing."),  # fmt: skip
+    mistake("the losses are tensors", ("losses.append(loss.item())", "losses.append(loss)"),
+            says="The losses are kept as tensors, and one that is not detached keeps everything its batch computed in memory. Floats are wanted: loss.item()."),  # fmt: skip
+    mistake("gradients are clipped", ("        optimiser.step()", "        nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n        optimiser.step()"),
+            says="The gradients are clipped before the update. Section 5 does not do that: where they are large, the step is smaller than the learning rate says."),  # fmt: skip
     mistake("batches gone through twice", ("    losses = []", "    losses = []\n    count = len(list(batches))"),
             says="The batches are gone through before the loop (to count them, perhaps). They may come from a generator, which is empty after that."),  # fmt: skip
     mistake("time before batch", ("logits.flatten(0, 1)", "logits.transpose(0, 1).flatten(0, 1)"),
@@ -964,15 +973,24 @@ def _(case):
             self.pad_id, self.bos_id, self.eos_id, self.ends = pad_id, bos_id, eos_id, ends
             self.scale = nn.Parameter(torch.ones((), device=case.device))
             self.register_buffer("table", table)
-            self.modes, self.gradients = set(), set()
+            self.encoded, self.state = 0, dict.fromkeys(("encoder in training mode", "encoder with gradients", "decoder in training mode", "decoder with gradients"), False)
+
+        def note(self, part):
+            self.state[f"{part} in training mode"] |= self.training
+            self.state[f"{part} with gradients"] |= torch.is_grad_enabled()
 
         def encode(self, src):
+            self.note("encoder")
+            self.encoded += src.size(0)
+            return self.memory(src)
+
+        def memory(self, src):
             words = [next((token for token in row if token != self.pad_id), 0) for row in src.tolist()]
             return torch.tensor(words, device=src.device, dtype=torch.float32)[:, None, None].expand(-1, src.size(1), 2) * self.scale
 
         def decode(self, tgt, memory, src):
-            self.modes.add(self.training), self.gradients.add(torch.is_grad_enabled())
-            fits = (memory[:, 0, 0].round().long() == self.encode(src)[:, 0, 0].long()).tolist()  # the memory of this very sentence?
+            self.note("decoder")
+            fits = (memory[:, 0, 0].round().long() == self.memory(src)[:, 0, 0].long()).tolist()  # the memory of this very sentence?
             rows = []
             for word, same, written in zip(memory[:, 0, 0].round().long().tolist(), fits, tgt.tolist()):
                 state, row = 17 * word + (0 if same else 5), []
@@ -1006,15 +1024,19 @@ def _(case):
 
         def tokens_written(src):
             result = greedy_decode(model, src, bos_id, eos_id, max_len)
+            model.dtype = str(result.dtype).removeprefix("torch.")
             missing = max_len - result.size(1)
             return F.pad(result, (0, missing), value=pad_id) if missing > 0 else result  # whether it is cut short is open
 
         case.call(name, tokens_written, src)
+        model.runs = model.encoded / len(words)  # a sentence, so that they may also be encoded one by one
         return model
 
     def conduct(name, model):
-        case.record(f"{name}: while it writes", {"training mode": any(model.modes), "computes gradients": any(model.gradients)}, about="state:")
+        case.record(f"{name}: while it writes", model.state, about="state:")
         case.record(f"{name}: training mode afterwards", model.training, about="training mode")
+        case.record(f"{name}: dtype of the tokens", model.dtype, about="dtype")
+        case.record(f"{name}: how often each source is encoded", model.runs, at_most=1, about="number of times")
 
     conduct("one sentence", write("one sentence, three tokens", [4], 5, {4: 2}))
     conduct("a model in evaluation mode", write("a model in evaluation mode, four tokens", [5], 6, {5: 3}, training=False))
@@ -1079,6 +1101,12 @@ misconceptions(
             says="The model is always left in training mode, although it may have been in evaluation mode before. Restore the mode you found."),  # fmt: skip
     mistake("gradients are kept", ("torch.no_grad()", "torch.enable_grad()"),
             says="Everything needed for a backward pass is kept at every step, which costs memory and time; nothing is trained here, so compute without gradients."),  # fmt: skip
+    mistake("encoded before evaluation mode", ("    model.eval()\n    with torch.no_grad():\n        memory = model.encode(src)\n", "    with torch.no_grad():\n        memory = model.encode(src)\n        model.eval()\n"),
+            says="The source is encoded before the model is in evaluation mode, so dropout in the encoder disturbs what is written. Switch first, then encode."),  # fmt: skip
+    mistake("encoded with gradients", ("    with torch.no_grad():\n        memory = model.encode(src)\n", "    memory = model.encode(src)\n    with torch.no_grad():\n"),
+            says="The encoder runs before torch.no_grad(), so everything it computes is kept for a backward pass. Encode inside."),  # fmt: skip
+    mistake("encoded anew for every token", ("model.decode(tokens, memory, src)", "model.decode(tokens, model.encode(src), src)"),
+            says="The encoder runs again for every token that is written. The source does not change: encode it once, before the loop, and let only the decoder run once a token."),  # fmt: skip
     mistake("everybody gets the first source", ("memory = model.encode(src)", "memory = model.encode(src)[:1].expand(src.size(0), -1, -1)"),
             says="All sentences are written from the first one's memory; each has its own."),  # fmt: skip
     mistake("the sources in reverse order", ("memory = model.encode(src)", "memory = model.encode(src.flip(0))"),
@@ -1270,7 +1298,7 @@ def sentence_scores(model: nn.Module, src: Tensor, output: Tensor, bos_id: int, 
 # | a hypothesis without `<eos>` at `max_len` | nothing | competes like a finished one | something has to come out; if you let only finished ones compete where there are any, that is right too |
 # | greedy's sentence | nothing | competes at the end | a beam may drop the beginning of greedy's sentence and end up below it; comparing once more costs little, and then it never does |
 #
-# The check does not decide what is a matter of taste: which hypotheses a narrow beam has dropped, equal scores, and what comes out if nothing has ended. It does ask for the objective above, and for a search that does not give up before the best is certain.
+# The check does not decide what is a matter of taste: which hypotheses a narrow beam has dropped, equal scores, whether `<eos>` counts in $|y|$ (implementations differ), and what comes out if nothing has ended. It does ask for the objective above with either count, and for a search that does not give up before the best is certain.
 
 # %% tags=["export"]
 def beam_search(
@@ -1343,9 +1371,17 @@ def _(case):
             super().__init__()
             self.pad_id, self.scripts, self.V, self.offsets, self.otherwise = pad_id, scripts, V, offsets.tolist(), otherwise
             self.scale = nn.Parameter(torch.ones((), device=case.device))
-            self.modes, self.gradients = set(), set()
+            self.state = dict.fromkeys(("encoder in training mode", "encoder with gradients", "decoder in training mode", "decoder with gradients"), False)
+
+        def note(self, part):
+            self.state[f"{part} in training mode"] |= self.training
+            self.state[f"{part} with gradients"] |= torch.is_grad_enabled()
 
         def encode(self, src):
+            self.note("encoder")
+            return self.memory(src)
+
+        def memory(self, src):
             words = [next((token for token in row if token != self.pad_id), 0) for row in src.tolist()]
             return torch.tensor(words, device=src.device, dtype=torch.float32)[:, None, None].expand(-1, src.size(1), 2) * self.scale
 
@@ -1363,8 +1399,8 @@ def _(case):
             return [value + offset for value in row]
 
         def decode(self, tgt, memory, src):
-            self.modes.add(self.training), self.gradients.add(torch.is_grad_enabled())
-            fits = (memory[:, 0, 0].round().long() == self.encode(src)[:, 0, 0].long()).tolist()  # the memory of this very sentence?
+            self.note("decoder")
+            fits = (memory[:, 0, 0].round().long() == self.memory(src)[:, 0, 0].long()).tolist()  # the memory of this very sentence?
             words = memory[:, 0, 0].round().long().tolist()
             words = [word if same and written[0] == 1 else -1 for word, same, written in zip(words, fits, tgt.tolist())]  # or nothing sensible
             rows = [[self.logits(word, tuple(written[1 : t + 1])) for t in range(len(written))] for word, written in zip(words, tgt.tolist())]
@@ -1386,6 +1422,7 @@ def _(case):
 
         def tokens_written(src):
             result = beam_search(model, src, 1, END, max_len, **options)
+            model.dtype = str(result.dtype).removeprefix("torch.")
             missing = max_len - result.size(1)
             return F.pad(result, (0, missing), value=pad) if missing > 0 else result  # whether it is cut short is open
 
@@ -1393,8 +1430,9 @@ def _(case):
         return model
 
     def conduct(name, model):
-        case.record(f"{name}: while it writes", {"training mode": any(model.modes), "computes gradients": any(model.gradients)}, about="state:")
+        case.record(f"{name}: while it writes", model.state, about="state:")
         case.record(f"{name}: training mode afterwards", model.training, about="training mode")
+        case.record(f"{name}: dtype of the tokens", model.dtype, about="dtype")
 
     # greedy takes A, whose continuations are poor; B A is better
     missed = {(): {A: 0.6, B: 0.4}, (A,): {A: 0.35, B: 0.33, END: 0.31}, (B,): {A: 0.97, C: 0.02}}
@@ -1422,6 +1460,9 @@ def _(case):
     search("three sentences that end at different times", [5, 4, 3], {3: missed, 4: close, 5: straight}, 8, beam=3)
     search("the empty sentence", [6, 5], {6: empty, 5: straight}, 6, beam=2)
     search("nothing ends: max_len tokens", [7], {7: endless}, 4, beam=2)
+    too_long = Scripted({5: straight}, 12, case.normal(11, scale=3.0)).eval()  # C A B D <eos> would be the best: one token more than fits; what comes out instead is open
+    width = beam_search(too_long, sources([5]), 1, END, 4).size(1)
+    case.record("the best would be longer than max_len", width, at_most=4, about="number of tokens")
 
     def margin(name, beam, alpha, spread, words=(3, 4, 5, 6), V=12, max_len=6):
         """A model of chance: how far the beam's sentences lie above greedy's and above chance."""
@@ -1550,6 +1591,13 @@ misconceptions(
             says="The model is always left in training mode; restore the mode you found."),  # fmt: skip
     mistake("gradients are kept", ("torch.no_grad()", "torch.enable_grad()"),
             says="Everything needed for a backward pass is kept at every step; nothing is trained here, so compute without gradients."),  # fmt: skip
+    mistake("encoded before evaluation mode", ("    model.eval()\n", "    with torch.no_grad():\n        encoded = model.encode(src)\n    model.eval()\n"), ("model.encode(src).repeat_interleave", "encoded.repeat_interleave"),
+            says="The source is encoded before the model is in evaluation mode, so dropout in the encoder disturbs what is written. Switch first, then encode."),  # fmt: skip
+    mistake("encoded with gradients", ("    model.eval()\n", "    model.eval()\n    encoded = model.encode(src)\n"), ("model.encode(src).repeat_interleave", "encoded.repeat_interleave"),
+            says="The encoder runs before torch.no_grad(), so everything it computes is kept for a backward pass. Encode inside."),  # fmt: skip
+    mistake("a token too many where it wins", ("range(1, max_len + 1)", "range(1, max_len + 2)"), ("best = torch.full((B, max_len)", "best = torch.full((B, max_len + 1)"),
+            ("    return best\n", "    return best[:, : int((best != model.pad_id).sum(dim=1).max())]\n"),
+            says="The loop runs once too often: <eos> may stand at max_len + 1, and where that sentence wins more than max_len tokens come out."),  # fmt: skip
 )
 equivalents(
     "beam_search",
@@ -1729,8 +1777,10 @@ def _(case):
     def average(name, checkpoints, **policy):
         before = [{key: value.clone() for key, value in checkpoint.items()} for checkpoint in checkpoints]
         result = case.call(name, average_checkpoints, checkpoints, policy=policy)
-        same = all(torch.equal(old[key], new[key]) for old, new in zip(before, checkpoints) for key in old)
-        case.record(f"{name}: the checkpoints afterwards", "as they were" if same else "changed", about="they are")
+        same = [old.keys() for old in before] == [new.keys() for new in checkpoints] and all(
+            old[key].dtype == new[key].dtype and torch.equal(old[key], new[key]) for old, new in zip(before, checkpoints) for key in old
+        )
+        case.record(f"{name}: the checkpoints afterwards", "as it was" if same else "changed", about="what was given")
         return result
 
     def state(count, dtype=torch.float32):
@@ -1792,6 +1842,8 @@ misconceptions(
     mistake("added up in the first checkpoint", ("torch.stack([checkpoint[name] for checkpoint in checkpoints]).mean(dim=0)",
              "checkpoints[0][name]\n            for checkpoint in checkpoints[1:]:\n                average[name] += checkpoint[name]\n            average[name] /= len(checkpoints)"),
             says="The sum is formed in the first checkpoint's own tensors (+=), which changes it for the caller. Begin with a copy."),  # fmt: skip
+    mistake("the last taken off the list", ("    average = {}", "    average, newest = {}, checkpoints.pop()"), ("checkpoints[-1].items()", "newest.items()"), ("in checkpoints]", "in [*checkpoints, newest]]"),
+            says="The last checkpoint is taken off the list (pop), which is the caller's: it has one less afterwards. Read checkpoints[-1] instead."),  # fmt: skip
     mistake("everything becomes float32", (".mean(dim=0)", ".float().mean(dim=0)"),
             says="The averages are float32 whatever the checkpoints hold; keep the dtype."),  # fmt: skip
     mistake("a list of averages", ("    return average", "    return list(average.values())"),
