@@ -973,7 +973,7 @@ def _(case):
             self.pad_id, self.bos_id, self.eos_id, self.ends = pad_id, bos_id, eos_id, ends
             self.scale = nn.Parameter(torch.ones((), device=case.device))
             self.register_buffer("table", table)
-            self.encoded, self.state = 0, dict.fromkeys(("encoder in training mode", "encoder with gradients", "decoder in training mode", "decoder with gradients"), False)
+            self.state = dict.fromkeys(("encoder in training mode", "encoder with gradients", "decoder in training mode", "decoder with gradients"), False)
 
         def note(self, part):
             self.state[f"{part} in training mode"] |= self.training
@@ -981,7 +981,6 @@ def _(case):
 
         def encode(self, src):
             self.note("encoder")
-            self.encoded += src.size(0)
             return self.memory(src)
 
         def memory(self, src):
@@ -1029,14 +1028,12 @@ def _(case):
             return F.pad(result, (0, missing), value=pad_id) if missing > 0 else result  # whether it is cut short is open
 
         case.call(name, tokens_written, src)
-        model.runs = model.encoded / len(words)  # a sentence, so that they may also be encoded one by one
         return model
 
     def conduct(name, model):
         case.record(f"{name}: while it writes", model.state, about="state:")
         case.record(f"{name}: training mode afterwards", model.training, about="training mode")
         case.record(f"{name}: dtype of the tokens", model.dtype, about="dtype")
-        case.record(f"{name}: how often each source is encoded", model.runs, at_most=1, about="number of times")
 
     conduct("one sentence", write("one sentence, three tokens", [4], 5, {4: 2}))
     conduct("a model in evaluation mode", write("a model in evaluation mode, four tokens", [5], 6, {5: 3}, training=False))
@@ -1105,8 +1102,6 @@ misconceptions(
             says="The source is encoded before the model is in evaluation mode, so dropout in the encoder disturbs what is written. Switch first, then encode."),  # fmt: skip
     mistake("encoded with gradients", ("    with torch.no_grad():\n        memory = model.encode(src)\n", "    memory = model.encode(src)\n    with torch.no_grad():\n"),
             says="The encoder runs before torch.no_grad(), so everything it computes is kept for a backward pass. Encode inside."),  # fmt: skip
-    mistake("encoded anew for every token", ("model.decode(tokens, memory, src)", "model.decode(tokens, model.encode(src), src)"),
-            says="The encoder runs again for every token that is written. The source does not change: encode it once, before the loop, and let only the decoder run once a token."),  # fmt: skip
     mistake("everybody gets the first source", ("memory = model.encode(src)", "memory = model.encode(src)[:1].expand(src.size(0), -1, -1)"),
             says="All sentences are written from the first one's memory; each has its own."),  # fmt: skip
     mistake("the sources in reverse order", ("memory = model.encode(src)", "memory = model.encode(src.flip(0))"),
