@@ -359,6 +359,8 @@ def _(case):
     case.call("one token, at position 7", add_positions, case.normal(1, 1, 4), torch.tensor([[7]], device=case.device))
     case.call("float64 stays float64", add_positions, case.normal(2, 3, 5, dtype=torch.float64), policy={"tol": 1e-6})
     case.call("bfloat16 stays bfloat16", add_positions, *case.cast(torch.bfloat16, case.normal(2, 3, 6)))
+    far = torch.tensor([[10_000, 3]], device=case.device)
+    case.call("a position in the ten thousands", add_positions, case.normal(1, 2, 2), far)  # two columns: the angle is exact in float32
     ### BEGIN HIDDEN TESTS
     x = case.normal(3, 5, 7).requires_grad_()
     case.gradients("gradients reach the embeddings", case.call("embeddings that require gradients", add_positions, x), x)
@@ -409,6 +411,11 @@ misconceptions(
         "not enough rows",
         ("positional_encoding(int(positions.max()) + 1, x.size(2))", "positional_encoding(x.size(1), x.size(2))"),
         says="The encoding has only L rows, and a given position may be larger than that.",
+    ),
+    mistake(
+        "a table of fixed size",
+        ("positional_encoding(int(positions.max()) + 1, x.size(2))", "positional_encoding(5000, x.size(2))"),
+        says="The encoding has a fixed number of rows, and a given position may be larger than any such number. Make as many rows as the largest position needs.",
     ),
     mistake(
         "changed in place",
@@ -478,7 +485,7 @@ def add_positions(x, positions=None):
 # %% tags=["alternative"]
 @alternative("a loop over the sentences")
 def add_positions(x, positions=None):
-    rows = positional_encoding(5000, x.size(-1)).type_as(x)
+    rows = positional_encoding(x.size(1) if positions is None else 1 + int(positions.max()), x.size(-1)).type_as(x)
     result = []
     for number, sentence in enumerate(x):
         where = range(len(sentence)) if positions is None else positions[number].tolist()
@@ -537,16 +544,21 @@ def _(case):
     case.call("one sentence, a word twice", small, torch.tensor([[1, 2, 1]], device=case.device))
     module = case.initialise(Embedding(11, 6).to(case.device))
     before = module.weight.detach().clone()
-    output = case.call("a batch of sentences", module, case.integers(0, 11, 3, 5))
+    tokens = case.integers(0, 11, 3, 5)
+    tokens[0, 1] = 0  # token 0 is a word like any other
+    output = case.call("a batch of sentences", module, tokens)
     case.gradients("gradients of the table", output, module)
     case.record("the table is not changed by looking words up", float((module.weight - before).detach().abs().max()), at_most=0.0, about="change")
+    spread = float(Embedding(50, 400).weight.detach().std()) * 400**0.5  # of 20,000 numbers: within 3 % of 1
+    case.record("a new table: standard deviation times √d_model, not more than 1.1", spread, at_most=1.1, about="standard deviation times √d_model")
+    case.record("a new table: standard deviation times √d_model, not less than 0.9", spread, at_least=0.9, about="standard deviation times √d_model")
     ### BEGIN HIDDEN TESTS
     case.call("three axes of tokens", module, case.integers(0, 11, 2, 3, 4))
     case.call("the same words again", module, torch.tensor([[10, 10], [0, 10]], device=case.device))
     wide = case.initialise(Embedding(4, 16).to(case.device))
     case.call("wider than the vocabulary", wide, case.integers(0, 4, 2, 7))
     doubled = case.initialise(Embedding(5, 3).to(case.device).double())
-    case.call("float64", doubled, case.integers(0, 5, 2, 3))
+    case.call("float64", doubled, case.integers(0, 5, 2, 3), policy={"tol": 1e-6})  # √d_model may be kept as a float32 tensor
     fresh = Embedding(7, 5).to(case.device)
     with torch.no_grad():
         fresh.weight.copy_(case.normal(7, 5))
@@ -612,6 +624,21 @@ misconceptions(
          "return self.weight[tokens] * math.sqrt(self.weight.size(1)) * (tokens != 0).unsqueeze(-1)"),  # fmt: skip
         says="Token 0 always gets zeros. Which token is padding is not this module's business; padding is hidden by masks.",
     ),
+    mistake(
+        "padding never learned",
+        ("self.weight[tokens]", "nn.functional.embedding(tokens, self.weight, padding_idx=0)"),
+        says="Row 0 gets no gradient (`padding_idx=0`), so it would never learn. Which token is padding is not this module's business; padding is hidden by masks.",
+    ),
+    mistake(
+        "first values from N(0, 1)",
+        ("torch.randn(vocab_size, d_model) / math.sqrt(d_model)", "torch.randn(vocab_size, d_model)"),
+        says="The table is drawn from N(0, 1), as nn.Embedding's is; it should be N(0, 1/d_model). Times √d_model, the words would drown the positions.",
+    ),
+    mistake(
+        "first values divided by d_model",
+        ("torch.randn(vocab_size, d_model) / math.sqrt(d_model)", "torch.randn(vocab_size, d_model) / d_model"),
+        says="The first values have the standard deviation 1/d_model; 1/d_model is to be their variance, so the standard deviation is 1/√d_model.",
+    ),
 )
 
 
@@ -644,7 +671,7 @@ class Embedding(nn.Module):
     def __init__(self, vocab_size, d_model):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(vocab_size, d_model))
-        nn.init.xavier_uniform_(self.weight)
+        nn.init.normal_(self.weight, std=1 / math.sqrt(d_model))
 
     def forward(self, tokens):
         one_hot = F.one_hot(tokens, self.weight.size(0)).to(self.weight.dtype)
@@ -1019,7 +1046,7 @@ for name, function in {
 #
 # | | the paper says | this code does | why |
 # | --- | --- | --- | --- |
-# | dropout | none inside (5.4 names the sub-layer's output and the embeddings) | one more, after the ReLU | the authors' code has it (`relu_dropout`), as has `nn.Transformer`; on the output of the whole sub-layer it is `Residual`'s business |
+# | dropout | none inside (5.4 names the sub-layer's output and the embeddings) | one more, after the ReLU, as `nn.Dropout` does it: each number by itself, what is left divided by $1 - p$ | the authors' code has it (`relu_dropout`), as has `nn.Transformer`; on the output of the whole sub-layer it is `Residual`'s business |
 
 # %% tags=["export"]
 class PositionwiseFeedForward(nn.Module):
@@ -1067,6 +1094,10 @@ def _(case):
     share = float((dropped == 0).double().mean())
     case.record("by default about a tenth is dropped: not more than 13 %", share, at_most=0.13, about="share dropped")
     case.record("by default about a tenth is dropped: not less than 7 %", share, at_least=0.07, about="share dropped")
+    (whole,) = torch.autograd.grad(usual.eval()(case.normal(1, 3)).sum(), [usual.linear1.bias])
+    left = dropped != 0
+    growth = float(dropped[left].double().abs().sum() / whole[left].double().abs().sum())
+    case.record("what is not dropped is larger in training than in eval mode", growth, tol=1e-3, about="how many times as large")
     ### BEGIN HIDDEN TESTS
     case.call("no batch", module.eval(), case.normal(5, 4))
     case.call("large numbers", module, case.normal(2, 1, 4, scale=30.0))
@@ -1079,6 +1110,8 @@ def _(case):
     copy = PositionwiseFeedForward(4, 10).to(case.device).eval()
     copy.load_state_dict(module.state_dict())
     case.record("a copy by state_dict agrees", float((copy(x) - module(x)).detach().abs().max()), at_most=0.0, about="difference")
+    same = usual.train()(case.normal(1, 1, 3).repeat(2, 2, 1)).detach().flatten(0, 1)
+    case.record("four equal vectors are not dropped from alike", float((same[1:] - same[0]).abs().amax(1).min()), at_least=1e-3, about="difference")
     ### END HIDDEN TESTS
 
 
@@ -1147,6 +1180,11 @@ misconceptions(
         "no dropout",
         ("self.linear2(self.dropout(hidden))", "self.linear2(hidden)"),
         says="Nothing is dropped in training mode.",
+    ),
+    mistake(
+        "dropout without its factor",
+        ("self.dropout(hidden)", "hidden * (torch.rand_like(hidden) >= self.dropout.p) if self.training else hidden"),
+        says="What is not dropped stays as it is, so the hidden numbers are smaller on average in training than in eval mode. Dropout divides them by 1 − p, as nn.Dropout does.",
     ),
     mistake(
         "dropout in eval mode too",
@@ -1295,6 +1333,7 @@ def _(case):
     case.call("pre-norm, dropout 1 in training: the sub-layer's output is dropped", make(1.0, True).train(), x, sublayer)
     case.call("post-norm, dropout 0 in training", make(0.0).train(), x, sublayer)
     case.call("pre-norm, dropout 0 in training", make(0.0, pre_norm=True).train(), x, sublayer)
+    case.call("post-norm around the identity, dropout 1 in training", make(1.0).train(), case.normal(1, 2, 4), lambda y: y)
     for name, module in (("post-norm", post), ("pre-norm", pre)):
         x = case.normal(2, 3, 4).requires_grad_()
         output = case.call(f"{name}, an input that requires gradients", module, x, sublayer)
@@ -1425,6 +1464,11 @@ misconceptions(
         ("return x + self.dropout(sublayer(self.norm(x)))", "out = self.dropout(sublayer(self.norm(x)))\n            x.data.add_(out.data)\n            return x + out - out.detach()"),
         ("return self.norm(x + self.dropout(sublayer(x)))", "out = self.dropout(sublayer(x))\n        x.data.add_(out.data)\n        return self.norm(x + out - out.detach())"),
         says="The input is changed in place (`+=`); the caller, and autograd, still need it. Compute a new tensor.",
+    ),
+    mistake(
+        "dropout in place",
+        ("nn.Dropout(dropout)", "nn.Dropout(dropout, inplace=True)"),
+        says="The dropout works in place (`inplace=True`) on what the sub-layer returned. That may be x itself, which the sum, the caller and autograd still need.",
     ),
     mistake(
         "dropout fixed at 0.1",

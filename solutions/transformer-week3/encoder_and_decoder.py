@@ -107,6 +107,7 @@ def _(case):
     src, tgt = tokens([4, 5, 6, 0, 0], [4, 5, 6, 7, 8]), tokens([3, 9, 0], [3, 3, 3])
     case.call("two pairs, source and target of different lengths", make_masks, src, tgt, 0, labels=labels)
     case.call("padding has the number 3", make_masks, src, tgt, 3, labels=labels)
+    case.call("two pairs, no padding", make_masks, tokens([4, 5], [6, 7]), tokens([7, 8, 9], [3, 5, 4]), 0, labels=labels)
     ### BEGIN HIDDEN TESTS
     case.call("three pairs of random tokens", make_masks, case.integers(0, 3, 3, 4), case.integers(0, 3, 3, 6), 1, labels=labels)
     case.call("one word each", make_masks, tokens([5]), tokens([6]), 0, labels=labels)
@@ -188,6 +189,12 @@ misconceptions(
         "either is enough",
         ("combine_masks(padding_mask(tgt, pad_id), future_hidden)", "padding_mask(tgt, pad_id) | future_hidden"),
         says="A key is allowed if it is not padding *or* not in the future; both have to hold.",
+    ),
+    mistake(
+        "one mask for all where nothing is padded",
+        ("combine_masks(padding_mask(tgt, pad_id), future_hidden)",
+         "combine_masks(padding_mask(tgt, pad_id), future_hidden) if (tgt == pad_id).any() else future_hidden[None]"),  # fmt: skip
+        says="Without padding the target's mask is (1, T, T); (B, T, T) is asked for, one for each sentence, whether there is padding or not.",
     ),
     mistake(
         "padding is always 0",
@@ -324,6 +331,8 @@ def _(case):
     half.residual1.eval(), half.residual2.eval()
     case.call("dropout 1 inside the feed-forward network", half, case.normal(1, 3, 4))
     case.call("training without dropout", make(4, 2, 6, dropout=0.0).train(), case.normal(2, 3, 4))
+    usual = EncoderLayer(4, 2, 6)
+    case.record("by default a tenth is dropped", {name: getattr(usual, name).dropout.p for name in ("residual1", "residual2")}, about="dropout of")
     ### BEGIN HIDDEN TESTS
     wide = make(12, 3, 5, 0.3, False).eval()
     x = case.normal(3, 6, 12)
@@ -612,6 +621,8 @@ def _(case):
     half.residual1.eval(), half.residual2.eval(), half.residual3.eval()
     case.call("dropout 1 inside the feed-forward network", half, x, memory)
     case.call("training without dropout", make(4, 2, 6, dropout=0.0).train(), x, memory, causal(3))
+    usual = DecoderLayer(4, 2, 6)
+    case.record("by default a tenth is dropped", {name: getattr(usual, name).dropout.p for name in ("residual1", "residual2", "residual3")}, about="dropout of")
     ### BEGIN HIDDEN TESTS
     wide = make(12, 3, 5, 0.3, False).eval()
     x, memory = case.normal(3, 5, 12), case.normal(3, 7, 12)
@@ -922,6 +933,9 @@ def _(case):
     case.record("padding on the right changes nothing", float((two(torch.cat([words, padding], 1), right)[:, :3] - alone).detach().abs().max()), at_most=1e-5, about="change")
     case.record("padding on the left changes nothing", float((two(torch.cat([padding, words], 1), left)[:, 2:] - alone).detach().abs().max()), at_most=1e-5, about="change")
     case.call("dropout 1 in training", make(2, 4, 2, 6, dropout=1.0).train(), case.normal(1, 2, 4, scale=2.0))
+    options = inspect.signature(Encoder).parameters
+    defaults = {name: options[name].default for name in ("N", "d_model", "h", "d_ff", "dropout") if name in options}
+    case.record("by default, the paper's base model", defaults, about="the default of")
     ### BEGIN HIDDEN TESTS
     x = case.normal(2, 5, 4).requires_grad_()
     output = case.call("an input that requires gradients", three, x)
@@ -1167,6 +1181,9 @@ def _(case):
     case.record("padding on the right changes nothing", float((two(torch.cat([words, padding], 1), memory, right)[:, :3] - alone).detach().abs().max()), at_most=1e-5, about="change")
     case.record("padding on the left changes nothing", float((two(torch.cat([padding, words], 1), memory, left)[:, 2:] - alone).detach().abs().max()), at_most=1e-5, about="change")
     case.call("dropout 1 in training", make(2, 4, 2, 6, dropout=1.0).train(), case.normal(1, 2, 4, scale=2.0), memory)
+    options = inspect.signature(Decoder).parameters
+    defaults = {name: options[name].default for name in ("N", "d_model", "h", "d_ff", "dropout") if name in options}
+    case.record("by default, the paper's base model", defaults, about="the default of")
     ### BEGIN HIDDEN TESTS
     x, memory = case.normal(2, 5, 4).requires_grad_(), case.normal(2, 3, 4).requires_grad_()
     output = case.call("inputs that require gradients", three, x, memory, causal(5))
@@ -1485,11 +1502,15 @@ def _(case):
     src, tgt = tokens([3, 1, 6, 0, 0], [5, 4, 3, 2, 1]), tokens([1, 2, 0, 0], [1, 4, 3, 2])
     case.call("two sentences, padded on the right; logits at words", lambda: at_words(model, src, tgt))
     case.record("encode: the memory at words", model.encode(src)[src != 0])
+    model.encode(src.flip(0))  # another source in between: `decode` goes by the one it is given
     case.record("decode: logits at words, for a memory of its own", model.decode(tgt, case.normal(2, 5, 4), src)[tgt != 0])
     other = make("padding has the number 3", 7, 5, 4, h=1, N=1, d_ff=3, pad_id=3).eval()
     case.call("padding has the number 3; logits at words", lambda: at_words(other, tokens([2, 0, 5, 3], [2, 0, 1, 4]), tokens([0, 1, 3], [2, 4, 0])))
 
     leaky = make("for causality", 9, 8, 6, h=3, N=2, d_ff=5, dropout=0.0)
+    src, tgt = case.integers(1, 9, 3, 4), case.integers(1, 8, 3, 6)
+    once, again = leaky.train()(src, tgt), leaky(src, tgt)
+    case.record("training with dropout 0: the same logits twice", float((again - once).detach().abs().max()), at_most=1e-5, about="difference")
     for mode in ("eval", "train"):
         leaky.train(mode == "train")
         src, tgt = case.integers(1, 9, 3, 4), case.integers(1, 8, 3, 6)
@@ -1516,7 +1537,7 @@ def _(case):
     output = case.call("tied weights", tied, tokens([3, 1, 2]), tokens([1, 6]))
     table = next(p for p in tied.parameters() if p.shape == (7, 4))
     case.gradients("tied weights: gradients of the one matrix", output, {"matrix": table})
-    case.raises("tied weights, but vocabularies of different sizes", Transformer, 5, 6, d_model=4, h=1, N=1, d_ff=4, tied=True, errors=(Exception,))
+    case.raises("tied weights, but vocabularies of different sizes", Transformer, 5, 6, d_model=4, h=1, N=1, d_ff=4, tied=True, errors=(ValueError,))
     pre = make("pre-norm", 6, 5, 4, h=2, N=2, d_ff=6, pre_norm=True).eval()
     case.call("pre-norm", pre, tokens([3, 1, 2]), tokens([1, 4]))
     case.call("dropout 1 in training: nothing of the words is left", make("dropout 1", 6, 5, 4, h=2, N=1, d_ff=6, dropout=1.0).train(), tokens([3, 1]), tokens([1, 2, 4]))
@@ -1600,6 +1621,11 @@ misconceptions(
         says="Nothing is dropped from the sums of embeddings and positions; section 5.4 does, in both stacks.",
     ),
     mistake(
+        "embeddings dropped at a rate of their own",
+        ("self.dropout(add_positions(embedding(tokens), positions))", "nn.functional.dropout(add_positions(embedding(tokens), positions), 0.1, self.training)"),
+        says="A tenth of the embedded words is dropped in training, whatever `dropout` says.",
+    ),
+    mistake(
         "dropout before the positions",
         ("self.dropout(add_positions(embedding(tokens), positions))", "add_positions(self.dropout(embedding(tokens)), positions)"),
         says="The dropout acts on the embeddings before the positions are added; section 5.4 drops from the sum.",
@@ -1650,6 +1676,13 @@ misconceptions(
         says="The target's mask hides the future but not the padding; with padding on the left, words attend to it.",
     ),
     mistake(
+        "source mask kept from encode",
+        ("return self.encoder(self.embed(src, self.src_embedding), padding_mask(src, self.pad_id))",
+         "self.src_mask = padding_mask(src, self.pad_id)\n        return self.encoder(self.embed(src, self.src_embedding), self.src_mask)"),  # fmt: skip
+        ("memory, tgt_mask, src_mask))", "memory, tgt_mask, self.src_mask))"),
+        says="`decode` hides the padding of the source that was encoded last, not of the `src` that it is given.",
+    ),
+    mistake(
         "memory ignored",
         ("memory, tgt_mask, src_mask))", "self.embed(src, self.src_embedding), tgt_mask, src_mask))"),
         says="The decoder attends to the embedded source instead of the memory: the encoder has no effect.",
@@ -1697,6 +1730,12 @@ misconceptions(
         says="tied=True with vocabularies of different sizes is passed over in silence; one matrix cannot serve both, and an error has to say so.",
     ),
     mistake(
+        "an assertion for unequal vocabularies",
+        ("            if src_vocab != tgt_vocab:\n                raise ValueError(f\"tied weights need one vocabulary for both languages, not {src_vocab} and {tgt_vocab} words\")",
+         "            assert src_vocab == tgt_vocab"),  # fmt: skip
+        says="tied=True with vocabularies of different sizes fails at an `assert`; a ValueError is asked for. An assertion is for what cannot happen, and `python -O` leaves it out.",
+    ),
+    mistake(
         "always post-norm",
         ("self.encoder = Encoder(N, d_model, h, d_ff, dropout, pre_norm)", "self.encoder = Encoder(N, d_model, h, d_ff, dropout)"),
         ("self.decoder = Decoder(N, d_model, h, d_ff, dropout, pre_norm)", "self.decoder = Decoder(N, d_model, h, d_ff, dropout)"),
@@ -1728,7 +1767,8 @@ equivalents(
 class Transformer(nn.Module):
     def __init__(self, src_vocab, tgt_vocab, d_model=512, h=8, N=6, d_ff=2048, dropout=0.1, pad_id=0, tied=False, pre_norm=False):
         super().__init__()
-        assert not tied or src_vocab == tgt_vocab, "tied weights need equal vocabularies"
+        if tied and src_vocab != tgt_vocab:
+            raise ValueError("tied weights need equal vocabularies")
         self.pad_id = pad_id
         self.enc = Encoder(N, d_model, h, d_ff, dropout, pre_norm)
         self.dec = Decoder(N, d_model, h, d_ff, dropout, pre_norm)
