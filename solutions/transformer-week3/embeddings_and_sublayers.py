@@ -359,8 +359,8 @@ def _(case):
     case.call("one token, at position 7", add_positions, case.normal(1, 1, 4), torch.tensor([[7]], device=case.device))
     case.call("float64 stays float64", add_positions, case.normal(2, 3, 5, dtype=torch.float64), policy={"tol": 1e-6})
     case.call("bfloat16 stays bfloat16", add_positions, *case.cast(torch.bfloat16, case.normal(2, 3, 6)))
-    far = torch.tensor([[10_000, 3]], device=case.device)
-    case.call("a position in the ten thousands", add_positions, case.normal(1, 2, 2), far)  # two columns: the angle is exact in float32
+    far = torch.tensor([[4_000, 3]], device=case.device)
+    case.call("a position in the thousands", add_positions, case.normal(1, 2, 2), far)  # two columns: the angle is exact in float32
     ### BEGIN HIDDEN TESTS
     x = case.normal(3, 5, 7).requires_grad_()
     case.gradients("gradients reach the embeddings", case.call("embeddings that require gradients", add_positions, x), x)
