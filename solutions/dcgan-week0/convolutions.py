@@ -100,6 +100,7 @@ def _(case):
     case.call("5 pixels, window 3, padding 1: the size stays", conv_output_size, 5, 3, 1, 1)
     case.call("64 pixels, window 4, stride 2, padding 1: half, as in DCGAN", conv_output_size, 64, 4, 2, 1)
     case.call("10 pixels, window 4, stride 4, padding 1", conv_output_size, 10, 4, 4, 1)
+    case.record("the number of windows is an int", isinstance(conv_output_size(8, 3, 2, 0), (int, np.integer)))
     ### BEGIN HIDDEN TESTS
     case.call("one window only", conv_output_size, 4, 4, 1, 0)
     case.call("a stride longer than the window", conv_output_size, 23, 2, 5, 0)
@@ -131,6 +132,8 @@ misconceptions(
     mistake("rounds to the nearest", ("(size + 2 * padding - kernel) // stride + 1", "round((size + 2 * padding - kernel) / stride + 1)"),
             says="The division is rounded to the nearest integer; only whole windows count, so it is rounded down."),
     mistake("not rounded", (" // stride", " / stride"), says="The division is not rounded, and there is no fraction of a window: round it down."),
+    mistake("a float", ("return (size + 2 * padding - kernel) // stride + 1", "return float((size + 2 * padding - kernel) // stride + 1)"),
+            says="The number is right, but a float (from `/` or `np.floor`, perhaps); a number of windows is an int, as `//`, `int` and `math.floor` give it."),
     mistake("stride ignored", (" // stride", ""), says="The stride is ignored: the window moves `stride` pixels at a time."),
     mistake("kernel not subtracted", (" - kernel", ""), says="The window's own width is not subtracted, so windows hang over the end of the axis."),
     mistake("kernel − 1 subtracted, as for stride 1", ("- kernel) // stride + 1", "- (kernel - 1)) // stride"),
@@ -331,6 +334,11 @@ misconceptions(
     mistake("dilated instead of strided", ("padded.unfold(2, weight.size(2), s_h).unfold(3, weight.size(3), s_w)",
              "padded.unfold(2, s_h * (weight.size(2) - 1) + 1, 1)[..., ::s_h].unfold(3, s_w * (weight.size(3) - 1) + 1, 1)[..., ::s_w]"),
             says="The stride spreads the pixels *within* a window (that is a dilation); it has to move the window."),
+    mistake("the last window left out", ("weight.size(3), s_w)", "weight.size(3), s_w)[:, :, : -(-(padded.size(2) - weight.size(2)) // s_h), : -(-(padded.size(3) - weight.size(3)) // s_w)]"),
+            says="The window that ends just at the edge is left out (a `range` that ends one too early?); it is a whole window, so it counts."),
+    mistake("the last window left out where the stride is above 1",
+            ("weight.size(3), s_w)", "weight.size(3), s_w)[:, :, : max(1, (padded.size(2) - weight.size(2) + 1) // s_h), : max(1, (padded.size(3) - weight.size(3) + 1) // s_w)]"),
+            says="Where the stride is above 1, the last window is left out although it fits: windows are counted as (n + 2p − k + 1) / s. Exercise 1's formula divides first and then adds the first window."),
     mistake("everything becomes float32", ("    return y", "    return y.float()"), says="The result is float32 whatever came in; the dtype of x has to be kept."),
     mistake("gradients cut off", ("    return y", "    return y.detach()"), says="No gradient reaches x, weight and bias (detach, no_grad, numpy or .item() on the way); a layer could not learn."),
     mistake("the image changed in place", ("    padded =", "    x -= x.mean()\n    padded ="), says="The image itself is changed (its mean is subtracted in place), and the caller still needs it."),
@@ -534,6 +542,8 @@ misconceptions(
     mistake("the mean", ("windows.amax(dim=(-2, -1))", "windows.mean(dim=(-2, -1))"), says="Each window gives its mean (average pooling); the largest value is wanted."),
     mistake("the smallest", ("windows.amax(", "windows.amin("), says="Each window gives its smallest value; the largest is wanted."),
     mistake("the largest magnitude", ("windows.amax(", "windows.abs().amax("), says="The largest absolute value is taken; −3 is smaller than 1."),
+    mistake("the value of largest magnitude", ("windows.amax(dim=(-2, -1))", "windows.flatten(-2).gather(-1, windows.flatten(-2).abs().argmax(dim=-1, keepdim=True)).squeeze(-1)"),
+            says="The value farthest from 0 is taken, with its sign; −3 is smaller than 1."),
     mistake("negative values become 0", ("windows.amax(dim=(-2, -1))", "windows.amax(dim=(-2, -1)).clamp(min=0)"),
             says="Windows of negative values give 0: the maximum starts from 0, or zeros were laid around. The largest of negative values is negative."),
     mistake("stride 1 unless told", ("pair(kernel if stride is None else stride)", "pair(1 if stride is None else stride)"),
@@ -676,6 +686,7 @@ def _(case):
     case.call("5 pixels, kernel 3, padding 1: the size stays", conv_transpose_output_size, 5, 3, 1, 1)
     case.call("DCGAN's first layer: 1 pixel, kernel 4", conv_transpose_output_size, 1, 4, 1, 0)
     case.call("DCGAN's others: kernel 4, stride 2, padding 1 doubles", conv_transpose_output_size, 32, 4, 2, 1)
+    case.record("the size is an int", isinstance(conv_transpose_output_size(5, 3, 2, 1), (int, np.integer)))
     ### BEGIN HIDDEN TESTS
     case.call("gaps between the copies", conv_transpose_output_size, 4, 2, 5, 0)
     case.call("a wide padding", conv_transpose_output_size, 6, 5, 3, 4)
@@ -704,6 +715,8 @@ misconceptions(
     mistake("kernel forgotten", (" + kernel", ""), says="The width of the last copy is not counted: the kernel's size is missing."),
     mistake("kernel − 1", ("+ kernel", "+ kernel - 1"), says="One pixel is missing: the last copy of the kernel is k wide, counted from its own first pixel."),
     mistake("stride ignored", ("* stride ", ""), says="The stride is ignored: copies of the kernel lie s pixels apart."),
+    mistake("a float", ("return (size - 1) * stride + kernel - 2 * padding", "return float((size - 1) * stride + kernel - 2 * padding)"),
+            says="The size is right, but a float (is there a division, `/`?); a number of pixels is an int."),
     mistake("the convolution's own formula", ("(size - 1) * stride + kernel - 2 * padding", "(size + 2 * padding - kernel) // stride + 1"),
             says="That is the size of an ordinary convolution's result, which shrinks the image; this one goes the other way."),
     mistake("the largest size, not the smallest", ("- 2 * padding", "- 2 * padding + stride - 1"),
@@ -908,6 +921,8 @@ misconceptions(
     mistake("the input padded", ("    N, _, H, W = x.shape", "    x = F.pad(x, (p_w, p_w, p_h, p_h))\n    N, _, H, W = x.shape"),
             ("p_h : canvas.size(2) - p_h, p_w : canvas.size(3) - p_w", "0 : canvas.size(2), 0 : canvas.size(3)"),
             says="The input is padded with zeros, as for a convolution; here the padding is cut off the result."),
+    mistake("stride − 1 pixels too many", ("x.new_zeros(N, O, (H - 1) * s_h + k_h, (W - 1) * s_w + k_w)", "x.new_zeros(N, O, H * s_h + k_h - 1, W * s_w + k_w - 1)"),
+            says="There are stride − 1 rows and columns too many at the bottom and right: n − 1 strides lie between n copies, and nothing follows the last copy."),
     mistake("cut off at the top and left only", ("p_h : canvas.size(2) - p_h, p_w : canvas.size(3) - p_w", "p_h : canvas.size(2), p_w : canvas.size(3)"),
             says="Pixels are cut off at the top and left only; padding is on all four sides."),
     mistake("cut off at the bottom and right only", ("p_h : canvas.size(2) - p_h, p_w : canvas.size(3) - p_w", "0 : canvas.size(2) - p_h, 0 : canvas.size(3) - p_w"),

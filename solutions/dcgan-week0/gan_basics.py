@@ -99,6 +99,7 @@ def _(case):
     case.call("two and two", value_function, chances(2), chances(2))
     case.call("a discriminator that cannot tell: −log 4", value_function, torch.full((3,), 0.5), torch.full((3,), 0.5))
     case.call("a good discriminator", value_function, case.uniform(4, low=0.9, high=0.99), case.uniform(4, low=0.01, high=0.1))
+    case.call("surer than a hundred to one that all is generated", value_function, torch.tensor([5e-4, 0.002, 0.003, 0.004]), torch.tensor([0.001, 0.005]))
     case.call("more generated than real", value_function, chances(3), chances(5))
     case.call("columns, (N, 1)", value_function, chances(4, 1), chances(4, 1))
     real, fake = chances(3).requires_grad_(), chances(4).requires_grad_()
@@ -109,6 +110,7 @@ def _(case):
     case.call("a map of probabilities, (N, 1, 2, 2)", value_function, chances(3, 1, 2, 2), chances(3, 1, 2, 2))
     case.call("float64", value_function, chances(4, dtype=torch.float64), chances(6, dtype=torch.float64), policy={"tol": 1e-5})
     case.call("a discriminator that is always wrong", value_function, case.uniform(5, low=0.01, high=0.1), case.uniform(5, low=0.9, high=0.99))
+    case.call("surer than a hundred to one that all is real", value_function, torch.tensor([0.999, 0.995]), 1 - torch.tensor([5e-4, 0.002, 0.003, 0.004]))
     real, fake = chances(2, 1).requires_grad_(), chances(6, 1).requires_grad_()
     value = case.call("columns that require gradients", value_function, real, fake)
     case.gradients("gradients of V, columns", value, {"d_real": real, "d_fake": fake})
@@ -145,6 +147,8 @@ misconceptions(
             says="The logarithm is to base 2; V is in nats, the natural logarithm's unit."),
     mistake("logarithm of the mean", ("torch.log(d_real).mean() + torch.log(1 - d_fake).mean()", "torch.log(d_real.mean()) + torch.log(1 - d_fake.mean())"),
             says="The logarithm of the mean is taken; the expectation is of the logarithm, the mean comes last."),
+    mistake("probabilities clamped", ("torch.log(d_real).mean() + torch.log(1 - d_fake).mean()", "torch.log(d_real.clamp(0.01, 0.99)).mean() + torch.log(1 - d_fake.clamp(0.01, 0.99)).mean()"),
+            says="Probabilities are clamped before the logarithm, so a discriminator that is very sure gets another value. They lie strictly between 0 and 1: no logarithm overflows."),
     mistake("no logarithm", ("torch.log(d_real).mean() + torch.log(1 - d_fake).mean()", "d_real.mean() + (1 - d_fake).mean()"),
             says="The logarithms are missing: this is twice the accuracy that D expects of itself."),
     mistake("a value for each sample", ("torch.log(d_real).mean() + torch.log(1 - d_fake).mean()", "torch.log(d_real) + torch.log(1 - d_fake).mean()"),
@@ -224,6 +228,7 @@ def _(case):
     case.call("the same density: ½", optimal_discriminator, torch.tensor([0.3, 0.7]), torch.tensor([0.3, 0.7]))
     case.call("only data, only generated", optimal_discriminator, torch.tensor([0.4, 0.0]), torch.tensor([0.0, 0.2]))
     case.call("neither: ½", optimal_discriminator, torch.tensor([0.0, 0.4, 0.0]), torch.tensor([0.0, 0.1, 0.3]))
+    case.call("tiny densities, far out in the tails", optimal_discriminator, torch.tensor([3e-8, 1e-8]), torch.tensor([1e-8, 4e-8]))
     case.call("densities above 1", optimal_discriminator, densities(4, high=6.0), densities(4, high=3.0))
     case.call("a grid of points", optimal_discriminator, densities(3, 4), densities(3, 4))
     ### BEGIN HIDDEN TESTS
@@ -258,6 +263,10 @@ misconceptions(
     mistake("1 where both are 0", ("total == 0, 0.5,", "total == 0, 1.0,"), says="Where neither distribution has anything, D* comes out as 1; the answer there is ½."),
     mistake("½ where either is 0", ("total == 0,", "(p_data == 0) | (p_g == 0),"),
             says="½ is answered wherever one density is 0. Where only one of them is 0, D knows for sure: 1 or 0."),
+    mistake("½ where the densities are tiny", ("total == 0,", "total < 1e-6,"),
+            says="½ is answered wherever the densities are tiny, too. Only where both are exactly 0 is it ½; far out in the tails their ratio still counts."),
+    mistake("a noticeable number added to both", ("return torch.where(total == 0, 0.5, p_data / total)", "return (p_data + 1e-8) / (total + 2e-8)"),
+            says="The number added to both densities against 0/0 is not small beside tiny densities, so D* is drawn to ½ in the tails. Treat 0/0 by itself."),
     mistake("the sum halved", ("total = p_data + p_g", "total = (p_data + p_g) / 2"), says="The density is divided by the mean of both; it is divided by their sum."),
     mistake("which is larger", ("p_data / total", "torch.where(p_data == p_g, 0.5, (p_data > p_g).to(p_data.dtype))"),
             says="D* is 1 or 0, whichever density is larger; it is the probability in between, the data's share."),
@@ -321,6 +330,8 @@ def optimal_discriminator(p_data, p_g):
 # the best possible discriminator the generator has one aim: $p_g = p_{\mathrm{data}}$.
 #
 # Where $p_k = 0$ the term is 0: $\lim_{p \to 0} p \log p = 0$. Computers think that $0 \cdot \log 0$ is NaN.
+#
+# Build it from logarithms: `scipy.spatial.distance.jensenshannon`, which is (the square root of) the whole exercise, may not be called.
 
 
 # %% tags=["export"]

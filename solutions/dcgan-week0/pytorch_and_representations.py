@@ -120,6 +120,11 @@ def _(case):
     case.record("what kind of dataset", isinstance(dataset, Dataset), about="a torch Dataset:")
     batch = next(iter(DataLoader(dataset, batch_size=3)))
     case.record("a batch from a DataLoader", [batch[0], batch[1]], labels=("images", "labels"))
+    case.record("the label is an int", isinstance(dataset[0][1], (int, np.integer)))
+    pale = case.integers(0, 10, 3, 8, 8).float()
+    before = pale.clone()
+    look("float32 pixels, none above 9", DigitDataset(pale, labels[:3]), 1)
+    case.record("the float32 pixels given are not changed", bool(torch.equal(pale, before)))
     ### BEGIN HIDDEN TESTS
     dataset = DigitDataset(pixels, labels)
     look("from integer tensors", dataset, 2)
@@ -131,6 +136,12 @@ def _(case):
     look("from a float64 array", dataset, 1)
     case.record("the array given is not changed", bool((floats == before).all()))
     look("from float32 tensors", DigitDataset(case.integers(0, 17, 3, 8, 8).float(), case.integers(0, 10, 3)), 1)
+    floats = pixels.float().numpy()
+    before = floats.copy()
+    look("from a float32 array", DigitDataset(floats, labels.numpy()), 3)
+    case.record("the float32 array given is not changed", bool((floats == before).all()))
+    DigitDataset(16 - pixels, 9 - labels)
+    look("a dataset after another one was made", dataset, 2)
     case.record("how many of twelve", len(DigitDataset(case.integers(0, 17, 12, 8, 8).numpy(), case.integers(0, 10, 12).numpy())))
     batches = [batch for batch, _ in DataLoader(DigitDataset(pixels.numpy(), labels.numpy()), batch_size=2)]
     case.record("three batches of a loader", batches)
@@ -162,6 +173,11 @@ misconceptions(
     mistake("one short", ("return len(self.labels)", "return len(self.labels) - 1"), says="The last example is lost: the length is one short."),
     mistake("scaled anew at every look", ("        return self.images[index], int", "        self.images[index] /= 2\n        return self.images[index], int"),
             says="Looking at an example changes it: the stored image is scaled in place each time. Make a new tensor."),
+    mistake("scaled in place", (".float().unsqueeze(1) / 8 - 1", ".float().unsqueeze(1).div_(8).sub_(1)"),
+            says="float32 pixels are scaled in place: `as_tensor`, `from_numpy` and `float` do not copy them, so what was given is changed. Make a new tensor."),
+    mistake("scaled by the largest pixel", (" / 8 - 1", "\n        self.images = 2 * self.images / self.images.max() - 1"),
+            says="The largest pixel that was given becomes 1; pixel 16 does, whether or not there is one."),
+    mistake("the label is a tensor", ("int(self.labels[index])", "self.labels[index]"), says="The label is handed out as a tensor; an int is wanted (`int` or `.item()`)."),
     mistake("height and width swapped", (".unsqueeze(1)", ".transpose(1, 2).unsqueeze(1)"), says="Images are turned over their diagonal: rows and columns have changed places."),
 )  # fmt: skip
 
@@ -216,6 +232,10 @@ class DigitDataset(Dataset):
 class DigitDataset(torch.utils.data.TensorDataset):
     def __init__(self, images, labels):
         super().__init__(torch.as_tensor(images).float().div(8).sub(1)[:, None], torch.as_tensor(labels))
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image, int(label)
 
 
 # %% [markdown]
@@ -398,6 +418,7 @@ class DigitCNN(nn.Module):
 # *Difficulty ●●○ · 15 minutes · 3 points*
 #
 # Every training loop of this course is these five lines: clear the gradients, predict, measure, back up, step. Once through all batches is an **epoch**. Batches may differ in size (the last one usually does), so the mean loss of an epoch is over *examples*.
+# Predict once for each batch: the loss of that one prediction is both reported and backed up.
 
 
 # %% tags=["export"]
@@ -451,7 +472,8 @@ def _(case):
         losses = [train_epoch(model, batches, optimizer) for _ in range(epochs)]
         case.record(f"{name}: the loss", [float(loss) for loss in losses], labels=[f"loss of epoch {i + 1}" for i in range(epochs)])
         case.record(f"{name}: the weights afterwards", {"weight": model.linear.weight, "bias": model.linear.bias})
-        case.record(f"{name}: called in train mode, once for each batch", model.modes == [True] * (epochs * len(sizes)))
+        case.record(f"{name}: called in train mode", all(model.modes))
+        case.record(f"{name}: how often the model is called", len(model.modes))
         return losses
 
     run("one batch of two", [2])
@@ -493,6 +515,10 @@ misconceptions(
     mistake("softmax before the cross-entropy", ("F.cross_entropy(model(images), labels)", "F.cross_entropy(model(images).softmax(-1), labels)"), says="A softmax stands before the cross-entropy, which has its own; the gradients become small and wrong."),
     mistake("the sum as loss", ("F.cross_entropy(model(images), labels)", "F.cross_entropy(model(images), labels, reduction='sum')"), says="The step uses the *sum* of the batch's cross-entropies; the mean is wanted."),
     mistake("only the first batch", ("        count += len(labels)\n", "        count += len(labels)\n        break\n"), says="Only the first batch is trained on (is a `return` or `break` inside the loop?)."),
+    mistake("small batches left out", ("    for images, labels in batches:\n", "    for images, labels in batches:\n        if len(labels) < max(len(y) for _, y in batches):\n            continue\n"),
+            says="A batch that is smaller than the others is left out; each batch is trained on, and the mean is over all examples."),
+    mistake("predicted twice", ("        optimizer.zero_grad()\n", "        model(images)\n        optimizer.zero_grad()\n"),
+            says="The model is called twice for each batch; one prediction serves the report and the step."),
     mistake("measured after the step", ("        total += loss.item() * len(labels)\n", "        total += F.cross_entropy(model(images), labels).item() * len(labels)\n"),
             says="The loss is measured again after the step; the one before it was asked for, and costs nothing more."),
     mistake("a tensor", ("total += loss.item()", "total += loss.detach()"), says="The loss is returned as a tensor; a float is wanted. (With its graph attached, it would keep every batch in memory.)"),
@@ -623,6 +649,8 @@ print(f"after {len(losses)} epochs: {100 * accuracies[-1]:.1f} % of the 500 test
 #
 # **Principal component analysis** finds the orthogonal directions in which data vary most. Centre the data, $\bar x_i = x_i - \frac1N \sum_j x_j$. The components are the eigenvectors of $\frac1N \bar X^\top \bar X$ with the largest eigenvalues, or, the same, the first right singular vectors of $\bar X$. The
 # new numbers of an image are its coordinates $\bar X V$ along them. A component's sign is free: both are accepted.
+#
+# `torch.svd_lowrank`, on which `torch.pca_lowrank` is built, may not be called either.
 
 
 # %% tags=["export"]
@@ -793,6 +821,8 @@ def _(case):
     group("the distance is Euclidean", torch.tensor([[2.9, 0.0], [2.0, 2.0], [-9.0, 0.0], [9.0, 9.0]]), torch.tensor([[0.0, 0.0], [5.0, 3.6]]), 1)
     x = case.normal(30, 2)
     group("thirty points in the plane", x, x[:4] + 0.1 * case.normal(4, 2), 3)
+    assignment = k_means(line, torch.tensor([[0.5], [3.0]]), 1)[1]
+    case.record("the assignment is int64", str(getattr(assignment, "dtype", "")).removeprefix("torch.") == "int64")
     ### BEGIN HIDDEN TESTS
     x = case.normal(40, 5)
     group("five dimensions, one step", x, x[:3] + 0.1 * case.normal(3, 5), 1)
@@ -802,6 +832,8 @@ def _(case):
     far = torch.cat([case.normal(2, 5), 100 + case.normal(2, 5)])
     group("two of four centres without points", x, far, 4)
     group("float64", case.normal(20, 3, dtype=torch.float64), case.normal(3, 3, dtype=torch.float64), 5)
+    crowd = torch.arange(1, 101, dtype=torch.float64)[:, None] ** 1.5  # centres still move after twenty steps
+    case.call("steps left out: twenty of them", k_means, crowd, crowd[:5] + 0.2, labels=("centres", "assignment"))
     ### END HIDDEN TESTS
 
 
@@ -830,6 +862,7 @@ misconceptions(
     mistake("halfway", ("centres[index] = x[nearest == index].mean(dim=0)", "centres[index] = (centres[index] + x[nearest == index].mean(dim=0)) / 2"), says="Centres move half the way; they move all the way to the mean."),
     mistake("the mean of all points", ("x[nearest == index].mean(dim=0)", "x.mean(dim=0)"), says="Centres move to the mean of all points; each moves to the mean of its own."),
     mistake("the distances as well", ("return centres, torch.cdist(x, centres).argmin(dim=1)", "return centres, torch.cdist(x, centres).min(dim=1)"), says="The distances are returned beside the assignment (`min` gives both); only the index of the nearest is wanted."),
+    mistake("assignment int32", ("return centres, torch.cdist(x, centres).argmin(dim=1)", "return centres, torch.cdist(x, centres).argmin(dim=1).int()"), says="The assignment is not int64, the dtype of an index in PyTorch (`argmin` gives it)."),
     mistake("assignment first", ("return centres, torch.cdist(x, centres).argmin(dim=1)", "return torch.cdist(x, centres).argmin(dim=1), centres"), says="The two results are in the wrong order: centres first."),
 )  # fmt: skip
 equivalents(
