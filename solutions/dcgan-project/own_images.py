@@ -137,7 +137,7 @@ def _(case):
         greys = -1 + 2 * (case.permutation(count) + 0.5) / count
         return [(grey.expand(channels, 64, 64), 0) for grey in greys]
 
-    def assembled(dataset, epochs, **options):  # fit with a loop that only looks
+    def assembled(dataset, epochs, z=None, **options):  # fit with a loop that only looks; "drawn" is what the generator makes of z when the loop is done
         seen = {}
 
         def loop(generator, discriminator, loader, epochs, opt_g, opt_d, criterion, sample_noise, fixed_noise=None, writer=None, checkpoint=None, report=None):
@@ -151,11 +151,12 @@ def _(case):
                 return {id(parameter) for parameter in network.parameters()}
 
             weights = torch.cat([p.detach().flatten() for network in (generator, discriminator) for p in network.parameters() if p.dim() > 1])
-            gammas = torch.cat([p.detach().flatten() for name, p in generator.named_parameters() if p.dim() == 1 and "weight" in name])
+            gammas = [torch.cat([p.detach().flatten() for name, p in network.named_parameters() if p.dim() == 1 and "weight" in name]) for network in (generator, discriminator)]
             order = first_pixels()
             noise = sample_noise(400)
             seen.update(
-                generator=generator, epochs=epochs, weights=weights, gammas=gammas, noise=noise, again=sample_noise(400), order=order, order2=first_pixels(), writer=writer, report=report,
+                epochs=epochs, weights=weights, gammas=gammas, noise=noise, again=sample_noise(400), order=order, order2=first_pixels(),
+                writer=writer, report=report, checkpoint=checkpoint, fixed_noise=fixed_noise,
                 parameters=[sum(p.numel() for p in network.parameters()) for network in (generator, discriminator)],
                 holds={"opt_g, all of the generator": held(opt_g) == own(generator), "opt_d, all of the discriminator": held(opt_d) == own(discriminator),
                        "opt_g, nothing of the discriminator": not held(opt_g) & own(discriminator), "opt_d, nothing of the generator": not held(opt_d) & own(generator)},
@@ -166,6 +167,10 @@ def _(case):
             with torch.no_grad():
                 for parameter in generator.parameters():
                     parameter.mul_(1.5)
+                if z is not None:
+                    mode = generator.training
+                    seen["drawn"] = generator.eval()(z)
+                    generator.train(mode)
 
         seen["returned"] = fit(dataset, epochs, loop=loop, **options)
         if "epochs" not in seen:
@@ -174,7 +179,8 @@ def _(case):
 
     def look(name, count, channels, epochs, nz, ngf, batch_size, **options):
         dataset = images(count, channels)
-        seen = assembled(dataset, epochs, nz=nz, ngf=ngf, batch_size=batch_size, **options)
+        z = case.normal(3, nz, 1, 1)
+        seen = assembled(dataset, epochs, z, nz=nz, ngf=ngf, batch_size=batch_size, **options)
         case.record(f"{name}: epochs", seen["epochs"])
         case.record(f"{name}: parameters of generator and discriminator", seen["parameters"], about="parameters of network")
         case.record(f"{name}: who holds whose parameters", seen["holds"], about="it is true that")
@@ -185,31 +191,38 @@ def _(case):
         case.record(f"{name}: shuffled, and anew each epoch", [seen["order"] != [round(float(image[0, 0, 0]), 6) for image, _ in dataset], seen["order"] != seen["order2"]], about="order")
         case.record(f"{name}: spread of the weights is not below", float(seen["weights"].std()), at_least=0.018)
         case.record(f"{name}: spread of the weights is not above", float(seen["weights"].std()), at_most=0.022)
-        case.record(f"{name}: batch-norm's γ is drawn too", float(seen["gammas"].std()) > 0.005)
+        case.record(f"{name}: batch-norm's γ is drawn too", {who: float(gammas.std()) > 0.005 for who, gammas in zip(("generator", "discriminator"), seen["gammas"])}, about="drawn in the")
         case.record(f"{name}: shape of the noise", list(seen["noise"].shape), about="noise")
         case.record(f"{name}: spread of the noise is not below", float(seen["noise"].std()), at_least=0.9)
         case.record(f"{name}: spread of the noise is not above", float(seen["noise"].std()), at_most=1.1)
         case.record(f"{name}: mean of the noise", abs(float(seen["noise"].mean())), at_most=0.15)
         case.record(f"{name}: numbers beyond ±2.2 occur", bool((seen["noise"].abs() > 2.2).any()))
         case.record(f"{name}: new noise each time", not torch.equal(seen["noise"], seen["again"]))
-        z, back = case.normal(3, nz, 1, 1), seen["returned"]
+        back = seen["returned"]
         case.record(f"{name}: a module comes back", isinstance(back, nn.Module))
         case.record(f"{name}: it is in training mode", getattr(back, "training", None))
         if isinstance(back, nn.Module):
             with torch.no_grad():
-                difference = float((seen["generator"].eval()(z) - back.eval()(z)).abs().max())
+                difference = float((seen["drawn"] - back.eval()(z)).abs().max())
             case.record(f"{name}: how far its images are from those of the generator that was trained", difference, at_most=1e-5)
         return seen
 
     look("twelve grey images", 12, 1, 3, nz=6, ngf=4, batch_size=4, lr=1e-3)
-    seen = look("colour, a last batch that is not full", 11, 3, 2, nz=9, ngf=3, batch_size=4, writer="a writer", report="a report")
-    case.record("options arrive at the loop", [seen["writer"], seen["report"]], about="option")
+    seen = look("colour, a last batch that is not full", 11, 3, 2, nz=9, ngf=3, batch_size=4, writer="a writer", report="a report", checkpoint="a checkpoint", fixed_noise=case.normal(2, 9, 1, 1))
+    case.record("options arrive at the loop", {what: seen[what] for what in ("writer", "report", "checkpoint", "fixed_noise")}, about="option")
     dataset = images(8, 1)
     runs = [assembled(dataset, 1, nz=5, ngf=2, batch_size=4, seed=seed) for seed in (3, 3, 4)]
     case.record("the same seed: the same weights, noise and order", [torch.equal(runs[0][what], runs[1][what]) for what in ("weights", "noise")] + [runs[0]["order"] == runs[1]["order"]], about="equal")
     case.record("another seed: other weights, noise and order", [torch.equal(runs[0][what], runs[2][what]) for what in ("weights", "noise")] + [runs[0]["order"] == runs[2]["order"]], about="equal")
     ### BEGIN HIDDEN TESTS
     look("more images", 15, 1, 4, nz=4, ngf=5, batch_size=5, lr=3e-4, seed=7)
+    unsaid, zero = assembled(dataset, 1, nz=5, ngf=2, batch_size=4), assembled(dataset, 1, nz=5, ngf=2, batch_size=4, seed=0)
+    case.record("no seed given: weights, noise and order are those of seed 0", [torch.equal(unsaid[what], zero[what]) for what in ("weights", "noise")] + [unsaid["order"] == zero["order"]], about="equal")
+    seen = assembled(images(130, 1), 1)
+    case.record("nothing given but images and epochs: numbers in a noise vector", seen["noise"].shape[1])
+    case.record("nothing given but images and epochs: parameters of generator and discriminator", seen["parameters"], about="parameters of network")
+    case.record("nothing given but images and epochs: shapes of the batches", seen["shapes"], about="batch")
+    case.record("nothing given but images and epochs: learning rate and betas", seen["settings"], about="setting")
     trained = [fit(images(4, 1), epochs, nz=3, ngf=2, batch_size=2, lr=1e-2) for epochs in (0, 1)]  # with the loop of week 4
     z = case.normal(2, 3, 1, 1)
     with torch.no_grad():
@@ -253,9 +266,11 @@ misconceptions(
     mistake("one epoch", ("epochs, opt_g, opt_d, build_criterion()", "1, opt_g, opt_d, build_criterion()"), says="The loop is always told to train one epoch."),
     mistake("a sigmoid too many", ("build_criterion(), sample_noise", "nn.BCELoss(), sample_noise"), says="The criterion is nn.BCELoss, which wants probabilities; the discriminator returns logits."),
     mistake("another loss", ("build_criterion(), sample_noise", "nn.MSELoss(), sample_noise"), says="The criterion is a squared error (of a later paper, LSGAN); binary cross-entropy is asked for."),
-    mistake("options forgotten", ("build_criterion(), sample_noise, **options)", "build_criterion(), sample_noise)"), says="The options (writer, report, checkpoint) are not handed on to the loop."),
+    mistake("options forgotten", ("build_criterion(), sample_noise, **options)", "build_criterion(), sample_noise)"), says="The options (writer, report, checkpoint, fixed_noise) are not handed on to the loop."),
+    mistake("only some of the options", ("build_criterion(), sample_noise, **options)", 'build_criterion(), sample_noise, writer=options.get("writer"), report=options.get("report"))'), says="Only some of the options are handed on to the loop; all of them are, with **options: writer, checkpoint, report and fixed_noise."),
+    mistake("discriminator not initialised in full", ("Discriminator(channels, ngf).apply(init_weights)", "Discriminator(channels, ngf)"), ("    opt_g, opt_d =", "    for p in discriminator.parameters():\n        if p.dim() > 1:\n            nn.init.normal_(p, 0.0, 0.02)\n    opt_g, opt_d ="), says="The discriminator's batch-norms keep γ = 1; `init_weights` draws γ too, from N(1, 0.02²). Apply it to both networks."),
     mistake("training mode", ("return generator.eval()", "return generator.train()"), says="The generator comes back in training mode, where an image depends on the others of its batch."),
-    mistake("an untrained generator", ("return generator.eval()", "return Generator(nz, ngf, channels).apply(init_weights).to(device).eval()"), says="A new generator is returned, not the one that was trained."),
+    mistake("an untrained generator", ("return generator.eval()", "return Generator(nz, ngf, channels).apply(init_weights).to(device).eval()"), says="What comes back is not as training has left it: a new generator, or one that was initialised again after the loop. Initialise once, before the optimisers are made, and return the generator that the loop was given."),
     mistake("never trained", ("    loop(generator, discriminator, loader, epochs, opt_g, opt_d, build_criterion(), sample_noise, **options)\n", ""), says="The loop is never called."),
     mistake("returns what the loop returns", ("    loop(", "    history = loop("), ("return generator.eval()", "return history"), says="What the loop returns is handed on; the generator is asked for."),
 )
@@ -391,6 +406,9 @@ def _(case):
         case.record(f"{name}: needs a gradient", images.requires_grad)
         case.record(f"{name}: the generator's mode afterwards", generator.training, about="training mode")
         case.record(f"{name}: its statistics stay", all(torch.equal(value, before[key]) for key, value in generator.named_buffers()))
+        case.record(f"{name}: the generator can still be trained", all(parameter.requires_grad for parameter in generator.parameters()))
+        case.record(f"{name}: torch still keeps track of gradients", torch.is_grad_enabled())
+        torch.set_grad_enabled(True)
 
     drawn("one", 1, 2)
     drawn("five in batches of two", 5, 2)
@@ -418,6 +436,8 @@ misconceptions(
     mistake("left in evaluation mode", ("    generator.train(mode)\n", ""), says="The generator is left in evaluation mode; it was in training mode before, and training would go on without batch statistics."),
     mistake("put into training mode", ("generator.train(mode)", "generator.train()"), says="The generator is always left in training mode, although it came in evaluation mode once."),
     mistake("gradients", ("torch.no_grad()", "torch.enable_grad()"), says="The images remember how they were made (they need a gradient), which keeps all activations in memory; draw under no_grad."),
+    mistake("gradients off for good", ("    with torch.no_grad():\n        images", "    torch.set_grad_enabled(False)\n    images"), says="Gradients are switched off and stay off: whatever is trained next learns nothing. Switch them off for these lines alone, with torch.no_grad()."),
+    mistake("frozen parameters", ("    generator.eval()\n", "    generator.eval().requires_grad_(False)\n"), says="The generator's parameters are frozen (`requires_grad_(False)`) and stay so: it cannot be trained any more."),
     mistake("in [−1, 1]", (MAP, "return images"), says="The images are in [−1, 1], as the generator makes them; [0, 1] is asked for."),
     mistake("cut off below 0", (MAP, "return images.clamp(0, 1)"), says="Negative values are cut off instead of mapped: everything darker than middle grey is black."),
     mistake("halved", (MAP, "return images / 2 + 1"), says="The images are in [½, 1½]: 1 is added after halving. Halve after adding, or add ½."),
@@ -517,11 +537,13 @@ def nearest_neighbours(samples: Tensor, images: Tensor, k: int) -> tuple[Tensor,
 @check("nearest_neighbours", points=3, paper="section 4.1, on memorisation")
 def _(case):
     def look(name, samples, images, k, **policy):
-        case.call(name, nearest_neighbours, samples, images, k=k, labels=("distances", "indices"), policy=policy)
+        return case.call(name, nearest_neighbours, samples, images, k=k, labels=("distances", "indices"), policy=policy)
 
     look("one sample, three images of one pixel", torch.tensor([0.2]).view(1, 1, 1, 1), torch.tensor([0.9, 0.3, -0.4]).view(3, 1, 1, 1), 1)
     look("two of three", torch.tensor([0.2, 0.8]).view(2, 1, 1, 1), torch.tensor([0.9, 0.3, -0.4]).view(3, 1, 1, 1), 2)
-    look("1 × 2 pixels", case.uniform(3, 1, 1, 2), case.uniform(5, 1, 1, 2), 2)
+    found = look("1 × 2 pixels", case.uniform(3, 1, 1, 2), case.uniform(5, 1, 1, 2), 2)
+    if isinstance(found, (tuple, list)) and len(found) == 2:
+        case.record("dtype of the indices", str(getattr(found[1], "dtype", type(found[1]).__name__)).removeprefix("torch."))
     look("three channels, 2 × 4 pixels", case.uniform(4, 3, 2, 4), case.uniform(6, 3, 2, 4), 3)
     look("all of them", case.uniform(2, 1, 3, 2), case.uniform(4, 1, 3, 2), 4)
     images = case.uniform(7, 1, 3, 3)
@@ -556,6 +578,7 @@ misconceptions(
     mistake("always the nearest one", ("distances.topk(k,", "distances.topk(1,"), says="Only the nearest image is returned, whatever k says."),
     mistake("only distances", ("return nearest.values, nearest.indices", "return nearest.values"), says="Only distances are returned; which images they belong to is asked for as well."),
     mistake("indices first", ("return nearest.values, nearest.indices", "return nearest.indices, nearest.values"), says="The indices come first; the distances are to."),
+    mistake("int32", ("return nearest.values, nearest.indices", "return nearest.values, nearest.indices.int()"), says="The indices are int32; int64 (torch.long) is asked for, as torch's own functions return them and want them."),
     mistake("descending", ("return nearest.values, nearest.indices", "return nearest.values.flip(1), nearest.indices.flip(1)"), says="The neighbours come from far to near; the nearest is first."),
     mistake("all means removed", (DISTANCES, "torch.cdist((samples - samples.mean((1, 2, 3), keepdim=True)).flatten(1), (images - images.mean((1, 2, 3), keepdim=True)).flatten(1))"), says="Each image's mean is subtracted first, so brightness does not count; the plain distance is asked for."),
     mistake("first channel only", (DISTANCES, "torch.cdist(samples[:, 0].flatten(1), images[:, 0].flatten(1))"), says="Only the first channel counts; all do."),
@@ -670,6 +693,8 @@ def _(case):
     case.call("2 × 3 pixels, two channels", memorised_share, case.uniform(9, 2, 2, 3), case.uniform(6, 2, 2, 3), case.uniform(6, 2, 2, 3))
     case.raises("more training images than held-out ones", memorised_share, pixels(0.1, 0.2), pixels(0.2, 0.3, 0.4), pixels(0.9, 1.0))
     case.raises("fewer training images than held-out ones", memorised_share, pixels(0.1, 0.2), pixels(0.2), pixels(0.9, 1.0))
+    samples = whole(5, 1, 2, 3) + 50.0 * torch.arange(5, device=case.device).view(-1, 1, 1, 1)  # far from one another
+    case.call("the nearest image stands at another place than the sample", memorised_share, samples, torch.cat([whole(4, 1, 2, 3) + 20, samples + 1]), torch.cat([samples + 2, whole(4, 1, 2, 3) + 20]))
     ### BEGIN HIDDEN TESTS
     case.call("more samples", memorised_share, case.uniform(31, 1, 3, 2), case.uniform(8, 1, 3, 2), case.uniform(8, 1, 3, 2))
     case.call("one image each", memorised_share, case.uniform(11, 1, 2, 2), case.uniform(1, 1, 2, 2), case.uniform(1, 1, 2, 2))
@@ -700,6 +725,7 @@ misconceptions(
     mistake("the mean distance", ("nearest_neighbours(samples, images, k=1)[0] for", "nearest_neighbours(samples, images, k=len(images))[0].mean(1) for"), says="The mean distance to all images of a set is compared; memorising shows in the nearest one."),
     mistake("the second nearest", ("nearest_neighbours(samples, images, k=1)[0] for", "nearest_neighbours(samples, images, k=min(2, len(images)))[0][:, -1] for"), says="The second nearest images are compared; the nearest are asked for."),
     mistake("the images' neighbours", ("nearest_neighbours(samples, images, k=1)[0] for", "nearest_neighbours(images, samples, k=1)[0] for"), says="For each image the nearest sample is looked up; for each sample the nearest image is asked for."),
+    mistake("the image at the same place", ("nearest_neighbours(samples, images, k=1)[0] for", "(samples - images.repeat(len(samples), 1, 1, 1)[: len(samples)]).flatten(1).norm(dim=1) for"), says="Each sample is compared with one image, the one at the same place in the set; the nearest of all of them is asked for."),
     mistake("all distances together", (MEAN, "float(seen.mean() < unseen.mean())"), says="The two mean distances are compared, which gives 0 or 1; each sample is to be judged by itself."),
     mistake("places instead of distances", ("k=1)[0] for", "k=1)[1] for"), says="Indices are compared instead of distances."),
 )

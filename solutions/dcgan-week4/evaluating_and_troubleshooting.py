@@ -154,6 +154,8 @@ def _(case):
     walk("float64 stays float64, spherical", *case.cast(torch.float64, case.normal(5, 1, 1), case.normal(5, 1, 1)), 3, "spherical", tol=1e-6)
     walk("linear, eleven points", case.normal(3, 1, 1), case.normal(3, 1, 1), 11, "linear")
     case.raises("another mode that does not exist", interpolate, case.normal(3), case.normal(3), 3, mode="Linear ")
+    case.raises("a mode with a capital letter", interpolate, case.normal(3), case.normal(3), 3, mode="Linear")
+    case.raises("a mode that begins alike", interpolate, case.normal(3), case.normal(3), 3, mode="sphere")
     ### END HIDDEN TESTS
 
 
@@ -508,6 +510,7 @@ def _(case):
     statistics("fewer images than features", case.normal(3, 10))
     statistics("a feature that is always 0, as behind a ReLU", case.normal(6, 3) * torch.tensor([1.0, 0.0, 2.0], device=case.device))
     statistics("many images", case.normal(300, 5, scale=2.0) + case.normal(5))
+    case.record("float64 around 140,000 with spread 1: sigma", feature_statistics(case.normal(8, 6, dtype=torch.float64) + 1.4e5)[1], any_dtype=True, tol=1e-4)
     ### END HIDDEN TESTS
 
 
@@ -1008,6 +1011,8 @@ def _(case):
     ring("recovered, and low again", [1.0, 1.0, 3.0, 1.0, 1.0, 1.0, 3.0])
     ring("exactly half of the real images' is not low", [2.0, 2.0, 2.0, 2.0])
     ring("one is enough", [3.0, 3.0, 1.0, 3.0], patience=1)
+    ring("the very first one is enough", [1.0, 3.0], patience=1)
+    ring("exactly 0 (all images the same) is low", [3.0, 1.0, 0.0, 1.0, 1.0, 3.0])
     ring("low at first, as any generator is: a warm-up of 4", [0.1, 0.2, 0.3, 0.4, 3.0, 3.0, 3.0], warmup=4)
     ring("a row that begins in the warm-up", [1.0, 1.0, 1.0, 1.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0], warmup=3)
     ring("NaN in the middle of a row", [3.0, 1.0, nan, 1.0, 1.0, 3.0])
@@ -1018,6 +1023,7 @@ def _(case):
     ring("shorter than the patience", [1.0, 1.0])
     ring("shorter than the warm-up", [1.0, 1.0, 1.0, 1.0], warmup=6)
     ring("a warm-up that ends inside a row", [3.0, 1.0, 1.0, 1.0, 1.0, 1.0], patience=2, warmup=3)
+    ring("0 to the end", [4.0, 0.0, 0.0, 0.0, 0.0])
     ring("NaN to the end", [3.0, 3.0, nan, nan, nan, nan])
     ring("at the very end", [3.0, 2.5, 1.9, 1.8, 1.9])
     ring("the mean of three is low, one of them is not", [4.0, 0.1, 2.1, 0.1, 2.1, 0.1])
@@ -1044,6 +1050,9 @@ misconceptions(
     mistake("one less", ("row == patience", "row >= patience - 1"), says="The alarm rings one measurement early: it takes `patience` low ones in a row."),
     mistake("at most", ("value >= share", "value > share"), says="A measurement of exactly share · reference counts as low; only one *below* it does."),
     mistake("NaN is fine", ("row = 0 if value >= share * reference else row + 1", "row = row + 1 if value < share * reference else 0"), says="NaN counts as high, because no comparison with it is true. A run that has blown up has to ring."),
+    mistake("an index of 0 is lost", ("                return index\n", "                return index or None\n"), says="Where the first measurement rings, its index 0 is taken for nothing (`index or None`), and the alarm never rings."),
+    mistake("0 is no measurement", ("            row = 0 if", "            if not value:\n                continue\n            row = 0 if"), says="A diversity of exactly 0 is passed over as if nothing had been measured (`if not value`). It is the worst collapse there is: all images the same."),
+    mistake("0 is high", ("value >= share * reference else", "not value or value >= share * reference else"), says="A diversity of exactly 0 counts as high. It is the worst collapse there is: all images the same."),
     mistake("NaN is skipped", ("            row = 0 if", "            if value != value:\n                continue\n            row = 0 if"), says="NaN is passed over; it counts as low."),
     mistake("no warm-up", ("index >= warmup", "index >= 0"), says="The warm-up is not ignored: every generator is uniform at first."),
     mistake("warm-up one too long", ("index >= warmup", "index > warmup"), says="One measurement too many is ignored: the first `warmup` ones have indices below warmup."),

@@ -165,7 +165,7 @@ def _(case):
     case.record("the second image alone: its features differ by", float((alone - result[1:2]).abs().max().detach()), at_most=1e-4, about="largest difference")
 
     discriminator = network(1, 2).train()
-    before = {name: value.clone() for name, value in discriminator.state_dict().items()}
+    before, described = {name: value.clone() for name, value in discriminator.state_dict().items()}, repr(discriminator)
     features("a discriminator in training mode", discriminator, pictures(2, 1))
     case.record("found in training mode, left in mode", modes(discriminator))
     changed = [name for name, value in discriminator.state_dict().items() if not torch.equal(value, before[name])]
@@ -174,6 +174,11 @@ def _(case):
     case.record("gradients that were left behind", sum(parameter.grad is not None for parameter in discriminator.parameters()))
     case.record("hooks that were left behind", sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in discriminator.modules()))
     case.record("torch still keeps track of gradients", torch.is_grad_enabled())
+    case.record("its layers' settings are as before", repr(discriminator) == described)
+    for parameter in discriminator.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    features("a discriminator with gradients of its own", discriminator, pictures(2, 1), size=1)
+    case.record("its gradients are kept", all(parameter.grad is not None and bool((parameter.grad == 1).all()) for parameter in discriminator.parameters()))
     discriminator.eval()
     extract_features(discriminator, pictures(2, 1))
     case.record("found in evaluation mode, left in mode", modes(discriminator))
@@ -183,10 +188,6 @@ def _(case):
     ### BEGIN HIDDEN TESTS
     features("two channels, five images", network(2, 1), pictures(5, 2), size=4)
     features("an image twice", one, pictures(1, 1).expand(2, 1, 64, 64), size=2)
-    for parameter in discriminator.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    features("a discriminator with gradients of its own", discriminator, pictures(2, 1), size=1)
-    case.record("its gradients are kept", all(bool((parameter.grad == 1).all()) for parameter in discriminator.parameters()))
     with torch.no_grad():
         extract_features(discriminator, pictures(1, 1), 1)
         case.record("called where gradients are off", torch.is_grad_enabled())
@@ -230,6 +231,16 @@ misconceptions(
         "frozen parameters",
         ("        with torch.no_grad():\n            discriminator(images)", "        discriminator.requires_grad_(False)\n        discriminator(images)"),
         says="The parameters are frozen (`requires_grad_(False)`) and stay so: the discriminator cannot be trained any more.",
+    ),
+    mistake(
+        "gradients cleared",
+        ("        with torch.no_grad():\n            discriminator(images)", "        discriminator.zero_grad()\n        with torch.no_grad():\n            discriminator(images)"),
+        says="The discriminator's gradients are cleared. Nothing is trained here, so leave them alone: somebody may be between `backward` and `step`.",
+    ),
+    mistake(
+        "statistics held by momentum 0",
+        ("    discriminator.eval()\n", "    for module in discriminator.modules():\n        if isinstance(module, nn.BatchNorm2d):\n            module.momentum = 0.0\n    discriminator.eval()\n"),
+        says="Batch-norm's momentum is set to 0 and stays so: its running statistics will not move any more when training goes on. Evaluation mode is enough to keep them.",
     ),
     mistake("hooks left behind", ("            hook.remove()", "            pass"), says="The hooks are never removed: from now on every call of the discriminator, in training too, fills the list. Remove them."),
     mistake(
@@ -643,6 +654,8 @@ for name, per_class in (("1,000", 100), ("50", 5)):
 # $$\tilde x_{ij} = \frac{x_{ij} - \mu_j}{\sigma_j}, \qquad \mu_j = \frac1N \sum_i x_{ij}, \quad \sigma_j^2 = \frac1N \sum_i (x_{ij} - \mu_j)^2, \qquad \text{sums over the training images.}$$
 #
 # The test images are measured with the **training** images' $\mu$ and $\sigma$. Their own would be information from the test set, and one test image alone would have no deviation.
+#
+# A feature that never varies has $\sigma = 0$. On a computer it often has a little more: the mean of thirteen times 0.7 is rounded, every value then differs from it by some $10^{-8}$, and so does $\sigma$ from 0. The values themselves are exact.
 
 
 # %% tags=["export"]
@@ -659,7 +672,8 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     ### BEGIN SOLUTION
     mean = train.mean(dim=0)
     deviation = train.std(dim=0, correction=0)
-    deviation = torch.where(deviation == 0, torch.ones_like(deviation), deviation)
+    constant = (train == train[0]).all(dim=0)  # asked of the values: the deviation of equal numbers may be rounded to 1e-8
+    deviation = torch.where(constant, torch.ones_like(deviation), deviation)
     return (train - mean) / deviation, (test - mean) / deviation
     ### END SOLUTION
 
@@ -683,18 +697,22 @@ def _(case):
     train, test = split(4, 3, 3)
     train[:, 1], test[:, 1] = 2.0, torch.tensor([2.0, 5.0, -1.0])
     scaled("the second feature is always 2 in training", train, test)
+    scaled("one feature, always 0.7 in training", torch.full((13, 1), 0.7, device=case.device), torch.tensor([[0.7], [0.2], [1.9]], device=case.device))
     train, test = split(7, 4, 5)
     scaled("test images of another kind", train, 3 * test + 2)
     scaled("float64 stays float64", *[x.double() for x in split(5, 2, 3)])
-    scaled("features of very different size", *[x * torch.tensor([1e-3, 1.0, 1e3], device=case.device) for x in split(9, 2, 3)])
+    scaled("features of very different size", *[x * torch.tensor([1e-5, 1.0, 1e3], device=case.device) for x in split(9, 2, 3)])
     ### BEGIN HIDDEN TESTS
     scaled("many features, few images", *split(3, 2, 40))
     train, test = split(6, 5, 4)
     train[:, 0], test[:, 0] = 0.0, 0.0
     train[:, 3] = -4.0
     scaled("two constant features, one of them 0 everywhere", train, test)
+    always = torch.tensor([0.1, 0.3, 0.7, 1.1, 2.3, 3.3], device=case.device)
+    scaled("six constant features", always.repeat(11, 1), always + case.normal(4, 6))
     scaled("transposed, not contiguous", *[x.T.contiguous().T for x in split(8, 3, 6)])
     scaled("two training images", *split(2, 5, 3))
+    scaled("one training image: every feature is constant", *split(1, 3, 4))
     ### END HIDDEN TESTS
 
 
@@ -706,7 +724,7 @@ hints(
     "standardise",
     "Which numbers may you know before you have seen a single test image?",
     "The formula above: over which index do the sums run, and over whose images?",
-    "Mean and deviation of each column of the training matrix, the deviation with division by N; where it is 0, put 1; subtract and divide in both matrices.",
+    "Mean and deviation of each column of the training matrix, the deviation with division by N; where all of a column's values equal the first, put 1; subtract and divide in both matrices.",
 )
 misconceptions(
     "standardise",
@@ -728,10 +746,12 @@ misconceptions(
     mistake("only centred", ("(train - mean) / deviation, (test - mean) / deviation", "train - mean, test - mean"), says="The features are centred, but keep their scale."),
     mistake("only the training images", ("(test - mean) / deviation", "test.clone()"), says="The test images stay as they were; they have to go through the same scaling as the training images."),
     mistake("the wrong order", ("(train - mean) / deviation, (test - mean) / deviation", "train / deviation - mean, test / deviation - mean"), says="The features are divided first and centred afterwards, with a mean that no longer fits."),
-    mistake("constant features", ("    deviation = torch.where(deviation == 0, torch.ones_like(deviation), deviation)\n", ""), says="A feature that is constant in training is divided by 0 and gives NaN or infinity. Leave its scale alone."),
-    mistake("constant features blown up", ("torch.where(deviation == 0, torch.ones_like(deviation), deviation)", "deviation.clamp(min=1e-6)"), says="A feature that is constant in training is divided by something tiny: in a test image it becomes enormous and decides alone. Divide it by 1."),
-    mistake("constant features put to 0", ("(test - mean) / deviation", "torch.where(train.std(dim=0, correction=0) == 0, torch.zeros_like(mean), (test - mean) / deviation)"), says="A feature that is constant in training is set to 0 in the test images; it is only to be shifted."),
-    mistake("a little added", ("torch.where(deviation == 0, torch.ones_like(deviation), deviation)", "torch.where(deviation == 0, torch.ones_like(deviation), (deviation**2 + 1e-2).sqrt())"), says="Something is added to the variance, so features of small scale stay small."),
+    mistake("constant features", ("    deviation = torch.where(constant, torch.ones_like(deviation), deviation)\n", ""), says="A feature that is constant in training is divided by 0 and gives NaN or infinity. Leave its scale alone."),
+    mistake("constant features blown up", ("torch.where(constant, torch.ones_like(deviation), deviation)", "deviation.clamp(min=1e-6)"), says="A feature that is constant in training is divided by something tiny: in a test image it becomes enormous and decides alone. Divide it by 1."),
+    mistake("the deviation compared with 0", ("(train == train[0]).all(dim=0)", "train.sub(mean).square().mean(dim=0) == 0"), says="Whether a feature is constant is asked of its deviation, which rounding makes some 1e-8 instead of 0; the feature is then divided by that, and a test image's becomes enormous. Ask whether all values are equal."),
+    mistake("small spreads taken for constant", ("(train == train[0]).all(dim=0)", "deviation < 1e-3"), says="A feature with a deviation below a fixed bar is left as it is. Small is not constant: its scale may be small altogether, and then it is exactly what needs scaling. Ask whether all values are equal."),
+    mistake("constant features put to 0", ("(test - mean) / deviation", "torch.where(constant, torch.zeros_like(mean), (test - mean) / deviation)"), says="A feature that is constant in training is set to 0 in the test images; it is only to be shifted."),
+    mistake("a little added", ("torch.where(constant, torch.ones_like(deviation), deviation)", "torch.where(constant, torch.ones_like(deviation), (deviation**2 + 1e-2).sqrt())"), says="Something is added to the variance, so features of small scale stay small."),
     mistake("to [0, 1]", ("    mean = train.mean(dim=0)\n    deviation = train.std(dim=0, correction=0)", "    mean = train.min(dim=0).values\n    deviation = train.max(dim=0).values - mean"), says="The features are brought to [0, 1] by their smallest and largest value; mean 0 and deviation 1 are wanted."),
     mistake("in place", ("    return (train - mean)", "    train.sub_(mean).div_(deviation)\n    return train, (test - mean) / deviation\n    return (train - mean)"), says="The caller's features are changed in place."),
     mistake("the test images first", ("return (train - mean) / deviation, (test - mean) / deviation", "return (test - mean) / deviation, (train - mean) / deviation"), says="The two come back in the wrong order: training first."),
@@ -745,7 +765,7 @@ def standardise(train, test):
     n = train.shape[0]
     mu = train.sum(0) / n
     sigma = ((train - mu) ** 2).sum(0).div(n).sqrt()
-    sigma[sigma == 0] = 1.0
+    sigma[(train == train[0]).all(0)] = 1.0
     return (train - mu) / sigma, (test - mu) / sigma
 
 
@@ -757,7 +777,7 @@ def standardise(train, test):
         mean, std = train[:, j].mean(), train[:, j].std(unbiased=False)
         a[:, j] -= mean
         b[:, j] -= mean
-        if std > 0:
+        if train[:, j].unique().numel() > 1:
             a[:, j] /= std
             b[:, j] /= std
     return a, b
@@ -768,7 +788,7 @@ def standardise(train, test):
 def standardise(train, test):
     x, y = train.double().cpu().numpy(), test.double().cpu().numpy()
     scale = x.std(axis=0)
-    scale = np.where(scale > 0, scale, 1)
+    scale = np.where(scale > 1e-9 * abs(x).max(axis=0), scale, 1)
     back = [torch.from_numpy((z - x.mean(axis=0)) / scale).to(train) for z in (x, y)]
     return back[0], back[1]
 
@@ -777,7 +797,7 @@ def standardise(train, test):
 @alternative("var_mean and rsqrt")
 def standardise(train, test):
     variance, mean = torch.var_mean(train, dim=0, correction=0, keepdim=True)
-    factor = torch.where(variance > 0, variance.rsqrt(), torch.ones_like(variance))
+    factor = torch.where(train.amax(0) > train.amin(0), variance.rsqrt(), torch.ones_like(variance))
     return tuple((x - mean) * factor for x in (train, test))
 
 
@@ -1022,6 +1042,8 @@ def _(case):
     encode("one centre: nothing is nearer than the average", case.normal(4, 3), case.normal(1, 3))
     encode("centres far away from the patches", case.normal(3, 4), 20 + case.normal(6, 4, scale=3.0))
     encode("float64 stays float64", case.normal(2, 5, dtype=torch.float64), case.normal(3, 5, dtype=torch.float64))
+    centres = case.normal(40, 27)
+    case.call("forty patches that are the centres themselves", triangle_encoding, centres, centres, policy={"tol": 5e-3})  # the root of a rounded 0 is some 1e-3
     ### BEGIN HIDDEN TESTS
     encode("more centres than patches", case.normal(2, 3), case.normal(11, 3))
     encode("two leading dimensions, eight centres", case.normal(3, 2, 5), case.normal(8, 5, scale=1.5))
@@ -1055,6 +1077,11 @@ misconceptions(
     mistake("absolute differences", ("torch.linalg.vector_norm(patches.unsqueeze(-2) - centres, dim=-1)", "(patches.unsqueeze(-2) - centres).abs().sum(dim=-1)"), says="The distance is the sum of absolute differences; the Euclidean one is wanted."),
     mistake("root of the mean square", ("dim=-1)  # (…, 1, d)", "dim=-1) / patches.size(-1) ** 0.5  # (…, 1, d)"), says="The squares are averaged over the components instead of summed: everything is too small by √d."),
     mistake("dot products", ("torch.linalg.vector_norm(patches.unsqueeze(-2) - centres, dim=-1)", "-(patches.unsqueeze(-2) * centres).sum(dim=-1)"), says="Patches and centres are compared by dot product, which also depends on how long they are; the distance is wanted."),
+    mistake(
+        "the root of less than 0",
+        ("torch.linalg.vector_norm(patches.unsqueeze(-2) - centres, dim=-1)", "(patches.square().sum(-1, keepdim=True) + centres.square().sum(-1) - 2 * patches @ centres.T).sqrt()"),
+        says="The squared distance is taken apart into ‖x‖² + ‖c‖² − 2x·c. Where a patch is a centre, rounding leaves a little less than 0, and its root is NaN; k-means does make single patches centres. Clamp it at 0 before the root.",
+    ),
     mistake("directions", ("torch.linalg.vector_norm(patches.unsqueeze(-2) - centres, dim=-1)", "torch.linalg.vector_norm(F.normalize(patches, dim=-1).unsqueeze(-2) - F.normalize(centres, dim=-1), dim=-1)"), says="Patches and centres are scaled to length 1 first; take them as they are."),
     mistake("softmax", ("(distances.mean(dim=-1, keepdim=True) - distances).clamp(min=0)", "torch.softmax(-distances, dim=-1)"), says="This is a softmax over the distances; the triangle code is a difference, cut off at 0."),
     mistake("divided by the average", ("(distances.mean(dim=-1, keepdim=True) - distances)", "(1 - distances / distances.mean(dim=-1, keepdim=True))"), says="The difference is divided by the average; the formula does not."),

@@ -232,11 +232,19 @@ def _(case):
         return case.normal(count, nz, 1, 1)
 
     step("one weight and one bias each", OneWeight(), OneWeight(flat=True), images(2, 1, 1), noise(2, 1))
-    step("a discriminator that is nearly always right", OneWeight(), OneWeight(flat=True), 3 + images(2, 1, 1), noise(2, 1) - 6)
+    step("a discriminator that is nearly always right", OneWeight(), OneWeight(flat=True), 8 + images(2, 1, 1), noise(2, 1) - 16)
     step("2 × 2 pixels, batch-norm", TinyGenerator(3), TinyDiscriminator(), images(5), noise(5, 3))
     step("gradients left over in the discriminator", TinyGenerator(2), TinyDiscriminator(), images(4), noise(4, 2), left_over=0.7)
     step("another criterion, the squared error", TinyGenerator(3), TinyDiscriminator(), images(6), noise(6, 3), criterion=nn.MSELoss())
-    step("three steps", TinyGenerator(3), TinyDiscriminator(), images(4), noise(4, 3), steps=3, lr=0.2)
+    alike = []
+
+    def noting(logits, labels):
+        alike.append((labels.dtype, labels.shape) == (logits.dtype, logits.shape))
+        return F.binary_cross_entropy_with_logits(logits, labels)
+
+    step("three steps", TinyGenerator(3), TinyDiscriminator(), images(4), noise(4, 3), steps=3, lr=0.2, criterion=noting)
+    step("networks in float64", TinyGenerator(3).double(), TinyDiscriminator().double(), images(5).double(), noise(5, 3).double(), criterion=noting)
+    case.record("labels have the logits' shape and dtype, in float32 and in float64", bool(alike) and all(alike))
     step("week 3's networks, ngf = ndf = 2", Generator(nz=5, ngf=2, nc=1), Discriminator(nc=1, ndf=2), images(3, 1, 64), noise(3, 5), lr=0.1)
     ### BEGIN HIDDEN TESTS
     step("another batch", TinyGenerator(4), TinyDiscriminator(), images(7), noise(7, 4))
@@ -297,6 +305,7 @@ misconceptions(
     mistake("two updates", (UPDATE, UPDATE.replace("loss.", f"({REAL_LOSS}).") + "    on_fake = discriminator(fake)\n" + UPDATE.replace("loss.", f"({FAKE_LOSS}).")), says="There are two updates, one for the real half and one for the generated half; one update follows the sum of both."),
     mistake("the same update twice", ("    opt_d.step()\n", "    opt_d.step()\n    opt_d.step()\n"), says="The optimiser steps twice."),
     mistake("no update for a strong discriminator", ("    opt_d.step()\n", "    if loss > 0.5:\n        opt_d.step()\n"), says="The discriminator is not updated when its loss is small already, a trick to hold it back. Here every step is an update."),
+    mistake("labels in float32", (LOSS, LOSS.replace("torch.ones_like(on_real)", "torch.ones(len(real))").replace("torch.zeros_like(on_fake)", "torch.zeros(len(real))")), says="The labels are float32 on the CPU whatever the logits are (`torch.ones(…)` does not know them). The criterion is promised labels of the logits' dtype: make them from the logits, with torch.ones_like and torch.zeros_like."),
     mistake("clipped gradients", ("    opt_d.step()\n", "    nn.utils.clip_grad_norm_(discriminator.parameters(), 0.1)\n    opt_d.step()\n"), says="The gradient is clipped before the update; the paper does not."),
     mistake("noise of its own", ("generator(noise)", "generator(torch.randn_like(noise))"), says="The images are made from noise drawn here; the noise that was passed is ignored."),
     mistake("generated for real", ("discriminator(real), discriminator(fake)", "discriminator(fake), discriminator(fake)"), says="The discriminator never sees the real images: both halves are generated."),
@@ -314,7 +323,7 @@ misconceptions(
 def discriminator_step(generator, discriminator, opt_d, criterion, real, noise):
     discriminator.zero_grad()
     output = discriminator(real)
-    label = torch.full((real.size(0),), 1.0, device=real.device)
+    label = torch.full((real.size(0),), 1.0, dtype=output.dtype, device=real.device)
     err_real = criterion(output, label)
     err_real.backward()
     fake = generator(noise)
@@ -350,7 +359,7 @@ def discriminator_step(generator, discriminator, opt_d, criterion, real, noise):
     with torch.inference_mode():
         images = generator(noise)
     d_real, d_fake = discriminator(real), discriminator(images.clone())
-    loss = criterion(d_real, torch.ones(len(real))) + criterion(d_fake, torch.zeros(len(noise)))
+    loss = criterion(d_real, torch.ones(len(real)).to(d_real)) + criterion(d_fake, torch.zeros(len(noise)).to(d_fake))
     parameters = list(discriminator.parameters())
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
         parameter.grad = gradient
@@ -367,7 +376,7 @@ def discriminator_step(generator, discriminator, opt_d, criterion, real, noise):
     def closure():
         opt_d.zero_grad()
         logits = torch.stack([discriminator(real), discriminator(generator(noise))])
-        labels = torch.tensor([[1.0], [0.0]]).expand_as(logits)
+        labels = torch.tensor([[1.0], [0.0]]).to(logits).expand_as(logits)
         loss = 2 * criterion(logits, labels)  # the mean over both is half the sum of the means
         loss.backward()
         return loss
@@ -384,7 +393,7 @@ def discriminator_step(generator, discriminator, opt_d, criterion, real, noise):
     images = generator(noise)
     cut = images.data.clone()
     scores = {"real": discriminator(real), "fake": discriminator(cut)}
-    losses = [criterion(s, (torch.ones if name == "real" else torch.zeros)(s.shape)) for name, s in scores.items()]
+    losses = [criterion(s, (torch.ones if name == "real" else torch.zeros)(s.shape, dtype=s.dtype)) for name, s in scores.items()]
     torch.autograd.backward(losses)
     opt_d.step()
     return torch.stack(losses).sum().item()
@@ -469,7 +478,15 @@ def _(case):
     step("2 × 2 pixels, batch-norm", TinyGenerator(3), TinyDiscriminator(), noise(5, 3))
     step("gradients left over in both networks", TinyGenerator(2), TinyDiscriminator(), noise(4, 2), left_over=(0.7, -0.4))
     step("another criterion, the squared error", TinyGenerator(3), TinyDiscriminator(), noise(6, 3), criterion=nn.MSELoss())
-    step("three steps", TinyGenerator(3), TinyDiscriminator(), noise(4, 3), steps=3, lr=0.2)
+    alike = []
+
+    def noting(logits, labels):
+        alike.append((labels.dtype, labels.shape) == (logits.dtype, logits.shape))
+        return F.binary_cross_entropy_with_logits(logits, labels)
+
+    step("three steps", TinyGenerator(3), TinyDiscriminator(), noise(4, 3), steps=3, lr=0.2, criterion=noting)
+    step("networks in float64", TinyGenerator(3).double(), TinyDiscriminator().double(), noise(5, 3).double(), criterion=noting)
+    case.record("labels have the logits' shape and dtype, in float32 and in float64", bool(alike) and all(alike))
     step("week 3's networks, ngf = ndf = 2", Generator(nz=5, ngf=2, nc=1), Discriminator(nc=1, ndf=2), noise(3, 5), lr=0.1)
     ### BEGIN HIDDEN TESTS
     step("another batch", TinyGenerator(4), TinyDiscriminator(), noise(7, 4))
@@ -506,6 +523,7 @@ misconceptions(
     mistake("generator in evaluation mode", (LOGITS, f"generator.eval()\n    {LOGITS}"), ("    return ", "    generator.train()\n    return "), says="The generator is in evaluation mode in its own training step, so batch-norm uses running statistics instead of the batch's."),
     mistake("discriminator left in evaluation mode", ("    return ", "    discriminator.eval()\n    return "), says="The discriminator is left in evaluation mode, in which its next training step would run."),
     mistake("discriminator left frozen", (LOGITS, f"discriminator.requires_grad_(False)\n    {LOGITS}"), says="The discriminator is frozen with requires_grad and not thawed again: from now on its own step has nothing to learn with."),
+    mistake("labels in float32", (LOSS, LOSS.replace("torch.ones_like(logits)", "torch.ones(len(noise))")), says="The labels are float32 on the CPU whatever the logits are (`torch.ones(…)` does not know them). The criterion is promised labels of the logits' dtype: make them from the logits, with torch.ones_like."),
     mistake("sum over the batch", (LOSS, f"{LOSS} * len(noise)"), says="The loss is a sum over the batch; a mean is asked for. As it is, the step grows with the batch."),
     mistake("half the loss", (LOSS, f"{LOSS} / 2"), says="The loss is halved. There is only one term here, and it counts fully."),
     mistake("sigmoid twice", (LOSS, "criterion(torch.sigmoid(logits), torch.ones_like(logits))"), says="A sigmoid comes before the criterion, which takes logits and has a sigmoid of its own."),
@@ -529,7 +547,7 @@ def generator_step(generator, discriminator, opt_g, criterion, noise):
     discriminator.requires_grad_(False)
     generator.zero_grad()
     output = discriminator(generator(noise)).view(-1)
-    err = criterion(output, torch.full((noise.size(0),), 1.0))
+    err = criterion(output, torch.full((noise.size(0),), 1.0, dtype=output.dtype))
     err.backward()
     opt_g.step()
     discriminator.requires_grad_(True)
@@ -686,11 +704,16 @@ def _(case):
     run.on(2)
     restored("saved, gone on, restored", run, noise, keeper)
     other = Run()
-    restored("another process", other, noise, Checkpoint(folder / "run.pt", **other.parts()))
+    restored("another process, its parts named in another order", other, noise, Checkpoint(folder / "run.pt", **dict(reversed(other.parts().items()))))
     noise = run.next_noise()
     keeper.save(7)
     run.on(1)
     restored("saved again", run, noise, keeper)
+    if (folder / "run.pt").exists():
+        (folder / "kept").mkdir()
+        os.replace(folder / "run.pt", folder / "kept" / "renamed.pt")
+    other = Run()
+    restored("the file moved and renamed", other, noise, Checkpoint(folder / "kept" / "renamed.pt", **other.parts()))
     run = Run(adam=True)
     keeper = Checkpoint(str(folder / "adam.pt"), adam=run.optimiser, draws=run.noise, net=run.network)
     run.on(4)
@@ -743,6 +766,15 @@ def _(case):
     case.record("six parts: how far the other optimiser goes", {key: value - before[key] for key, value in parameters_of(other.network).items()}, about="movement of the network's", tol=1e-3)
     keeper.load()
     case.record("six parts: the other noise", torch.equal(other.next_noise(), noises[1]))
+    run.on(2)
+    other.on(1)
+    keeper = Checkpoint(folder / "hidden.pt", f=run.noise, e=other.noise, d=run.optimiser, c=other.optimiser, b=other.network, a=run.network)
+    restored("six parts, named in another order", run, noises[0], keeper)
+    run = Run()
+    keeper, noise = Checkpoint(folder / "done.pt", done=run.network, states=run.optimiser, part=run.noise), run.next_noise()
+    keeper.save(4)
+    run.on(1)
+    restored("parts that are called “done”, “states” and “part”", run, noise, keeper)
     ### END HIDDEN TESTS
 
 
@@ -777,6 +809,8 @@ misconceptions(
     mistake("no file is an error", ("        if not self.path.exists():\n            return 0\n", ""), says="Without a file load() fails; that is how every run begins, and 0 is to be returned."),
     mistake("None without a file", ("return 0", "return None"), says="Without a file load() returns None; 0 is asked for, for nothing is done yet."),
     mistake("one more", ('return saved["done"]', 'return saved["done"] + 1'), says="load() returns one more than was saved: an epoch would be left out."),
+    mistake("a file for each part", (WRITE, '        for name, state in states.items():\n            torch.save({"done": done, "state": state}, f"{unfinished}.{name}")\n        for name in states:\n            os.replace(f"{unfinished}.{name}", f"{self.path}.{name}")\n        self.path.touch()\n'), ('        saved = torch.load(self.path, map_location="cpu", weights_only=True)\n', '        files = {name: torch.load(f"{self.path}.{name}", weights_only=True) for name in self.parts}\n        saved = {"done": max(file["done"] for file in files.values()), "states": {name: file["state"] for name, file in files.items()}}\n'), says="Every part has a file of its own, and `path` alone is not the run any more: whoever moves it loses the rest, and a crash between two of them mixes two states. One file holds everything."),
+    mistake("by position", ("for name, part in self.parts.items():\n            restore", "for name, part in zip(saved[\"states\"], self.parts.values()):\n            restore"), says="States are handed out in the order in which they were saved; another run may name its parts in another order. Each state belongs to the part of its own name."),
     mistake("returns nothing", ('return saved["done"]', "return None"), says="load() does not return how much was done, so the run starts from the beginning."),
     mistake("returns the states", ('return saved["done"]', 'return len(saved["states"])'), says="load() returns how many parts there are; how much was done is asked for."),
     mistake("evaluation mode", (RESTORE, RESTORE + "            if isinstance(part, nn.Module):\n                part.eval()\n"), says="The networks are put into evaluation mode when they are restored; the run goes on training, and a mode is not what load() was asked about."),
@@ -854,7 +888,7 @@ class Checkpoint:
         if self.path.exists():
             shutil.copy(self.path, backup)
         try:
-            torch.save({"done": done, **{f"state of {n}": self._state(p) for n, p in self.parts.items()}}, self.path)
+            torch.save({"": done, **{n: self._state(p) for n, p in self.parts.items()}}, self.path)
         except BaseException:
             if backup.exists():
                 backup.replace(self.path)
@@ -864,12 +898,12 @@ class Checkpoint:
         if not os.path.exists(self.path):
             return 0
         saved = torch.load(self.path, map_location=torch.device("cpu"), weights_only=True)
-        done = saved.pop("done")
-        for (n, part), state in zip(self.parts.items(), saved.values()):
-            if isinstance(part, torch.Generator):
-                part.set_state(state)
+        done = saved.pop("")
+        for n, state in saved.items():
+            if isinstance(self.parts[n], torch.Generator):
+                self.parts[n].set_state(state)
             else:
-                part.load_state_dict(state)
+                self.parts[n].load_state_dict(state)
         return int(done)
 
     @staticmethod
@@ -1049,10 +1083,14 @@ def _(case):
         fixed_noise = case.normal(fixed, nz, 1, 1) if fixed else None
         losses = train(
             generator, discriminator, Batches(*sizes), epochs, opt_g, opt_d, criterion or nn.BCEWithLogitsLoss(), noise,
-            fixed_noise=fixed_noise, writer=writer if writing else None, checkpoint=book, report=(lambda *what: reports.append([float(x) for x in what])) if reporting else None,
+            fixed_noise=fixed_noise, writer=writer if writing else None, checkpoint=book, report=(lambda *what: reports.append(what)) if reporting else None,
         )  # fmt: skip
+        case.record(f"{name}: how often noise was asked for", len(noise.asked))
         case.record(f"{name}: noise asked for", noise.asked, about="noise vectors in call")
         if isinstance(losses, dict):
+            floats = {f"the returned losses of the {key} are floats": all(isinstance(loss, float) for loss in values) for key, values in losses.items()}
+            floats["the reported losses are floats"] = all(isinstance(loss, float) for what in reports for loss in what[1:])
+            case.record(f"{name}: floats", floats, about="it is true that")
             losses = {key: [number(loss) for loss in values] for key, values in losses.items()}
         case.record(f"{name}: losses", losses, about="loss of the", tol=1e-3)
         if writing:
@@ -1061,7 +1099,7 @@ def _(case):
             case.record(f"{name}: steps of the images", {tag: [step for step, _ in values] for tag, values in writer.images.items()} or "no images", about="step of")
             case.record(f"{name}: images", {tag: [value for _, value in values] for tag, values in writer.images.items()} or "no images", about="images of", tol=1e-3)
         if reporting:
-            case.record(f"{name}: reports", reports, about="report", tol=1e-3)
+            case.record(f"{name}: reports", [[number(value) for value in what] for what in reports], about="report", tol=1e-3)
         if book:
             case.record(f"{name}: the checkpoint's calls", ", ".join(book.calls), about="what was called:")
         after = parameters_of(generator), parameters_of(discriminator)
@@ -1103,6 +1141,7 @@ misconceptions(
     mistake("one noise for both steps", (D_LINE, "            noise = sample_noise(len(real))\n" + D_LINE.replace("sample_noise(len(real))", "noise")), (G_STEP, "opt_g, criterion, noise"), says="Both steps of a batch use the same noise; algorithm 1 draws it anew for the generator. (Reusing it is common and saves time; here fresh noise is asked for.)"),
     mistake("generator first", (D_LINE + G_LINE, G_LINE + D_LINE), says="The generator's step comes first; the discriminator's does."),
     mistake("the discriminator never learns", (D_LINE, D_LINE.replace("discriminator_step(generator, discriminator, opt_d", "discriminator_step(generator, __import__('copy').deepcopy(discriminator), opt_d")), says="The discriminator's step runs on a copy: the discriminator never learns."),
+    mistake("losses as tensors", (D_LINE + G_LINE, (D_LINE + G_LINE).replace("float(discriminator_step", "torch.as_tensor(discriminator_step").replace("float(generator_step", "torch.as_tensor(generator_step")), says="The losses are kept and reported as tensors; floats are asked for. A tensor may drag along its whole graph, and on a GPU it stays there: float(loss), or loss.item()."),
     mistake("two discriminator steps", (D_LINE, D_LINE + D_LINE), says="The discriminator has two updates for each of the generator's; here it is one each."),
     mistake("fixed noise drawn anew", ("generator(fixed_noise)", "generator(sample_noise(len(fixed_noise)))"), says="The pictures are drawn from new noise after each epoch. From fixed noise one sees the same image become clearer; new noise shows other images each time."),
     mistake("pictures in training mode", ("            generator.eval()\n", ""), says="The pictures are drawn in training mode: batch-norm takes its statistics from them, and its running statistics change because somebody looked. Draw in evaluation mode."),
