@@ -390,7 +390,9 @@ def _(case):
     case.call("the largest score is exactly 0", softmax, torch.tensor([[0.0, -1.0, -2.0], [-0.5, 0.0, 0.0]], device=case.device))
     case.call("scores near 1000", softmax, case.normal(2, 3) + 1000)
     case.call("scores near −1000", softmax, case.normal(2, 3) - 1000)
-    case.call("scores of 0, 90 and 200", softmax, torch.tensor([[0.0, 90.0, 200.0]], device=case.device) + case.normal(1, 3))
+    case.call("scores near −1000 and one −∞", softmax, minus_infinity(case.normal(2, 3) - 1000, (0, 1)))
+    # only the largest will do: less the first, the last, the smallest or the mean, 200 overflows
+    case.call("scores of 100, 200, 0 and 50", softmax, torch.tensor([[100.0, 200.0, 0.0, 50.0]], device=case.device) + case.normal(1, 4))
     case.call("one row near 1000, the next near −1000", softmax, case.normal(2, 3) + torch.tensor([[1000.0], [-1000.0]], device=case.device))
     with case.part("nothing but −∞", points=1):
         case.call("a row of −∞ alone", softmax, minus_infinity(case.normal(2, 3), 1))
@@ -441,6 +443,11 @@ misconceptions(
         says="The smallest score is subtracted, so the largest can still overflow. Subtract the largest: then no exponential exceeds 1.",
     ),
     mistake(
+        "not the largest is subtracted",
+        ("x.amax(dim=dim, keepdim=True)", "x.narrow(dim, 0, 1)"),
+        says="What is subtracted need not be the largest score (but is the first, the last or the mean, say), so larger ones can still overflow. Subtract the largest: then no exponential exceeds 1.",
+    ),
+    mistake(
         "scores clipped",
         ("x - highest", "x.clamp(-80, 80)"),
         says="Large scores are clipped, so scores that differ beyond the bound look equal. Subtracting the maximum changes nothing in the result.",
@@ -479,6 +486,12 @@ misconceptions(
         "−∞ counts as 0",
         ("highest = x.amax(", "x = torch.where(x == -math.inf, 0.0, x)\n    highest = x.amax("),
         says="A score of −∞ is replaced by 0, and e⁰ = 1 is a good deal of probability. e^(−∞) = 0: it needs no replacement.",
+    ),
+    mistake(
+        "−∞ counts as −100",
+        ("highest = x.amax(", "x, nothing = x.masked_fill(x == -math.inf, -100.0), (x == -math.inf).all(dim=dim, keepdim=True)\n    highest = x.amax("),
+        ("return e / total.masked_fill(total == 0, 1.0)", "return (e / total.masked_fill(total == 0, 1.0)).masked_fill(nothing, 0.0)"),
+        says="A score of −∞ is replaced by a number such as −100, which wins where all other scores are lower still. e^(−∞) = 0: it needs no replacement.",
     ),
     mistake(
         "a row of −∞ gives NaN",
@@ -716,6 +729,12 @@ misconceptions(
         says="Ignored examples still add a loss, that of some class they were given instead; they must add nothing, and not be counted.",
     ),
     mistake("only −100 is ignored", ("targets != ignore_index", "targets != -100"), says="Only the target −100 is ignored, whatever `ignore_index` says."),
+    mistake(
+        "only −100 is ignored, and other negative targets are class 0",
+        ("targets != ignore_index", "targets != -100"),
+        ("targets.masked_fill(~kept, 0)", "targets.clamp(min=0)"),
+        says="Only the target −100 is ignored, whatever `ignore_index` says; other targets that should be ignored count as a class.",
+    ),
     mistake("only negative targets are ignored", ("targets != ignore_index", "targets >= 0"), says="Every negative target is ignored and nothing else; `ignore_index` may be the number of a class."),
     mistake("sum instead of mean", (" / kept.sum().clamp(min=1)", ""), says="The losses are added up; their mean over the examples that count is wanted, so that the size of the batch does not matter."),
     mistake(
@@ -910,16 +929,19 @@ def _(case):
     case.call("a batch of matrices", entropy, distributions(2, 3, 4))
     case.call("certain: one probability is 1, the others are 0", entropy, torch.tensor([0.0, 1.0, 0.0], device=case.device))
     case.call("a probability of 0 among others", entropy, distributions(2, 4, zeros=[(0, 2)]))
+    unlikely = torch.tensor([0.995] + [5e-5] * 100, device=case.device)
+    case.call("one likely outcome and a hundred unlikely ones", entropy, unlikely)
     case.call("float64 stays float64", entropy, distributions(2, 3).double(), policy={"tol": 1e-6})
-    p = distributions(2, 3).requires_grad_()
-    case.gradients("gradients", entropy(p), p)
+    # through a softmax: formulas that agree on distributions alone may have gradients that differ by a constant, which the softmax removes
+    scores = case.normal(2, 3).requires_grad_()
+    case.gradients("gradients", entropy(torch.softmax(scores, dim=-1)), scores)
     ### BEGIN HIDDEN TESTS
     case.call("a thousand equally likely outcomes", entropy, torch.full((2, 1000), 1e-3, device=case.device))
     case.call("one outcome", entropy, torch.ones(4, 1, device=case.device))
     case.call("one distribution over seven outcomes", entropy, distributions(7))
     case.call("many zeros", entropy, distributions(5, 6, zeros=[(0, 0), (0, 5), (1, 3), (4, slice(1, 4))]))
     case.call("four dimensions", entropy, distributions(2, 1, 3, 5))
-    case.call("a view that is not contiguous", entropy, distributions(4, 3).repeat(1, 2)[:, ::2] * 0.5)
+    case.call("a view that is not contiguous", entropy, distributions(4, 3).repeat(1, 2)[:, ::2])
     case.call("very unlikely outcomes", entropy, torch.tensor([[1 - 2e-6, 1e-6, 1e-6], [1e-5, 0.5, 0.49999]], device=case.device))
     case.call("batch and heads, with zeros, float64", entropy, distributions(2, 3, 4, zeros=[(0, 1, 2), (1, 0, 0)]).double(), policy={"tol": 1e-6})
     ### END HIDDEN TESTS
@@ -940,6 +962,11 @@ misconceptions(
         "a 0 silences the whole distribution",
         ("-torch.xlogy(p, p).sum(dim=-1)", "torch.nan_to_num(-(p * p.log()).sum(dim=-1))"),
         says="The NaN of one probability 0 has already spread to the sum when it is replaced, so the whole distribution counts as certain. Only that one term is 0.",
+    ),
+    mistake(
+        "small probabilities raised",
+        ("torch.xlogy(p, p)", "p * p.clamp(min=1e-4).log()"),
+        says="Probabilities are limited from below before the logarithm, by a bound that real ones fall under: many small ones add up to a good deal of surprise. Only 0 needs care.",
     ),
     mistake("bits instead of nats", (".sum(dim=-1)", ".sum(dim=-1) / math.log(2)"), says="The logarithm has base 2, which measures in bits; the natural one is wanted (nats)."),
     mistake("mean instead of sum", (".sum(dim=-1)", ".mean(dim=-1)"), says="The terms are averaged over the outcomes; they are to be added up. The probabilities are the weights of the average already."),

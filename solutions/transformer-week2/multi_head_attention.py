@@ -402,7 +402,7 @@ def merge_heads(x):
 # | projections | $h$ matrices $W_i^Q$ of $d_{model} \times d_k$ each | one `nn.Linear(d_model, d_model)` for all heads | the same numbers side by side, one multiplication |
 # | biases | none in the equation | `w_q`, `w_k`, `w_v`, `w_o` have biases | as in `torch.nn.MultiheadAttention`, so that weights can be exchanged |
 # | width of a head | $d_k = d_v = d_{model}/h$, 64 in the base model | the same; `h` must divide `d_model` | the cost then hardly depends on $h$ |
-# | mask | one for each use of attention | (B, Lq, Lk), or what broadcasts to it; the same for all heads | a head is a way of looking, not another text |
+# | mask | one for each use of attention | (B, Lq, Lk), (B, 1, Lk) or (Lq, Lk); the same for all heads | a head is a way of looking, not another text |
 # | result | the output | the output, and the weights of every head | to see what the heads do |
 #
 # The scores still are divided by $\sqrt{d_k}$, the width of *one head*: that is what the dot products sum over. The
@@ -530,7 +530,8 @@ def _(case):
     attend("as many heads as positions", build(12, 4), *[case.normal(3, 4, 12) for _ in "qkv"])
     q, k, v = case.normal(5, 2, 12).transpose(0, 1), case.normal(2, 12, 3).mT, case.normal(3, 2, 12).transpose(0, 1)
     attend("inputs that are not contiguous", build(12, 3), q, k, v)
-    attend("float64", build(12, 2, torch.float64), *[case.normal(2, n, 12, dtype=torch.float64) for n in (3, 5, 5)])
+    # d_k = 4, whose root is exact in float32 as well: a scale may be kept there
+    attend("float64", build(12, 3, torch.float64), *[case.normal(2, n, 12, dtype=torch.float64) for n in (3, 5, 5)])
     q, k, v = [case.normal(2, n, 12, scale=0.7, dtype=torch.bfloat16) for n in (3, 5, 5)]
     attend("bfloat16", build(12, 2, torch.bfloat16), q, k, v)
     two = MultiHeadAttention(4, 2), MultiHeadAttention(4, 2)
@@ -552,7 +553,7 @@ def _(case):
         case.gradients("the first position reaches the last output", output[:, -1], first)
         mask = causal & (case.integers(0, 3, 3, 1, 6) > 0)
         attend("causal and padding, (B, Lq, Lk)", layer, x, x, x, mask=mask)
-        attend("one mask for all sentences, (1, Lq, Lk)", layer, x, x, x, mask=causal[None])
+        attend("an expanded mask, (B, Lq, Lk)", layer, x, x, x, mask=causal.expand(3, 6, 6))
         layer = build(9, 3)
         mask = case.boolean(3, 3, 4)
         mask[:, :, 0] = True
@@ -1052,6 +1053,9 @@ def _(case):
     compare("three heads of width 4, masked", theirs, ours, query, memory, memory, mask)
 
     theirs, ours = copy("copied, then the original changes", 8, 4)
+    trainable = all(parameter.requires_grad for parameter in theirs.parameters())
+    untouched = {"is in train mode": theirs.training, "can be trained": trainable}
+    case.record("the original is left as it was", untouched, about="the original")
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.mul_(2).add_(1)
@@ -1196,6 +1200,17 @@ misconceptions(
         "one head",
         ("reference.num_heads", "1"),
         says="The copy has one head whatever the original has; it needs num_heads.",
+    ),
+    mistake(
+        "the original frozen",
+        ("    return ours", "    reference.requires_grad_(False)\n    return ours"),
+        says="The original's parameters no longer require gradients after the call, so it cannot be trained any "
+        "further; it is to stay as it was. torch.no_grad() around the copying is enough.",
+    ),
+    mistake(
+        "the original put in eval mode",
+        ("    return ours", "    reference.eval()\n    return ours"),
+        says="The original is in eval mode after the call; it is to stay as it was.",
     ),
     mistake(
         "parameters that cannot be trained",

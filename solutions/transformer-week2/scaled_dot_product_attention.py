@@ -197,22 +197,31 @@ def _(case):
         return q, k, v
 
     attend("one query, three keys", *qkv(Lq=1, Lk=3, d_k=2, d_v=1))
-    mask = torch.tensor([[1, 0, 1], [1, 1, 0]]).bool()
-    attend("two queries, three keys, a mask", *qkv(Lq=2, Lk=3, d_k=2, d_v=1), mask)
+    mask = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0]]).bool()
+    attend("two queries, four keys, a mask", *qkv(Lq=2, Lk=4, d_k=2, d_v=1), mask)
     attend("a batch of three, no heads", *qkv(3, Lq=2, Lk=4, d_k=5, d_v=6))
     attend("batch and heads", *qkv(2, 3, Lq=4, Lk=5, d_k=8, d_v=6))
     causal = torch.ones(4, 4).tril().bool()
     attend("causal mask (Lq, Lk), shared by batch and heads", *qkv(2, 3, Lq=4, Lk=4, d_k=5, d_v=6), causal)
     padding = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]).bool()[:, None, None, :]  # right and left
     attend("padding mask (batch, 1, 1, Lk), another for each sentence", *qkv(2, 3, Lq=4, Lk=6, d_k=5, d_v=2), padding)
+    first, second = [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], [[1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0]]
+    heads = torch.tensor([first, second]).bool()
+    attend("a mask for each head, (heads, Lq, Lk), shared by the batch", *qkv(2, 2, Lq=3, Lk=4, d_k=5, d_v=6), heads)
 
     q, k, v = [x.requires_grad_() for x in qkv(2, 3, Lq=4, Lk=5, d_k=3, d_v=2)]
     mask = case.boolean(4, 5)
     mask[:, 0] = True
     output, _ = attend("inputs that require gradients", q, k, v, mask)
     case.gradients("gradients of the output", output, q, k, v)
-    attend("float64 stays float64", *case.cast(torch.float64, *qkv(2, Lq=3, Lk=4, d_k=5, d_v=2)), mask[:3, :4])
+    # √9 is exact in float32 as well: it may be computed there
+    attend("float64 stays float64", *case.cast(torch.float64, *qkv(2, Lq=3, Lk=4, d_k=9, d_v=2)), mask[:3, :4])
     attend("scores of about 120: their exponential overflows", *keys_with_offset(120.0))
+    q, k, v = keys_with_offset(120.0)
+    q[1, 0], q[2, 0], k[0, 0] = -14.0, 2.0, 480.0
+    mask = torch.ones(3, 5).bool()
+    mask[:, 0] = False  # its scores: about 1920, −1680 and 240
+    attend("scores of about 120, −105 and 15, and a hidden key far above or below", q, k, v, mask)
 
     with case.part("a query with nothing to attend to", points=1):
         blind = torch.tensor([[1, 0, 1], [0, 0, 0]]).bool()
@@ -246,6 +255,7 @@ def _(case):
     mask.scatter_(-1, case.integers(0, 7, 3, 2, 6, 1), True)
     attend("another mask for each head", q, k, v, mask)
     attend("a mask for each sentence, shared by its heads", q, k, v, mask[:, :1])
+    attend("a mask for each of two heads, shared by three sentences", q, k, v, mask[0])
     attend("an expanded mask", q, k, v, mask[:1, :1].expand(3, 2, 6, 7))
     attend("a mask of the keys alone, (Lk,)", q, k, v, mask[0, 0, 0])
     attend("a mask that allows everything", q, k, v, torch.ones_like(mask))
@@ -412,6 +422,70 @@ misconceptions(
         ("weights.masked_fill(~mask, 0.0)", "weights"),
         says="Hidden scores are set to a number near 0 (perhaps −1e−9 for −1e9), and exp(0) = 1 is a good deal of "
         "weight. The paper sets them to −∞.",
+    ),
+    mistake(
+        "hidden scores are −100",
+        ("torch.finfo(scores.dtype).min", "-100.0"),
+        says="Hidden scores are set to a number such as −100. Where the scores of allowed keys are lower still, the "
+        "hidden ones take their weight. The paper sets them to −∞.",
+    ),
+    mistake(
+        "hidden scores lowered by 1000",
+        ("scores.masked_fill(~mask, torch.finfo(scores.dtype).min)", "scores - 1e3 * (~mask).to(scores.dtype)"),
+        says="A fixed number is subtracted from hidden scores, so a hidden key whose score is high enough still takes "
+        "weight from the others. The paper sets hidden scores to −∞, whatever they were.",
+    ),
+    mistake(
+        "each row's maximum, hidden keys included",
+        (
+            "    if mask is not None:\n        # the",
+            "    highest = scores.amax(-1, keepdim=True)\n    if mask is not None:\n        # the",
+        ),
+        (
+            "torch.softmax(scores, dim=-1)",
+            "(e := torch.exp(scores - highest)) / e.sum(-1, keepdim=True).clamp(min=1e-30)",
+        ),
+        says="The maximum that is subtracted is taken over hidden keys too. Where a hidden score is far above the "
+        "others, all their exponentials round to 0, as if there were nothing to attend to. Mask first.",
+    ),
+    mistake(
+        "one maximum for everything",
+        (
+            "torch.softmax(scores, dim=-1)",
+            "(e := torch.exp(scores - scores.max())) / e.sum(-1, keepdim=True).clamp(min=1e-30)",
+        ),
+        says="The largest of all scores is subtracted, so a query whose scores are all much lower is left with "
+        "exponentials of 0. Each row needs its own maximum.",
+    ),
+    mistake(
+        "one maximum for everything, hidden keys included",
+        (
+            "    if mask is not None:\n        # the",
+            "    highest = scores.max()\n    if mask is not None:\n        # the",
+        ),
+        (
+            "torch.softmax(scores, dim=-1)",
+            "(e := torch.exp(scores - highest)) / e.sum(-1, keepdim=True).clamp(min=1e-30)",
+        ),
+        says="The largest of all scores is subtracted, hidden ones included, so exponentials of rows far below it are "
+        "all 0. Mask first, then take each row's own maximum.",
+    ),
+    mistake(
+        "an axis for the heads in the mask",
+        (
+            "    if mask is not None:\n        # the",
+            "    if mask is not None:\n        mask = mask.unsqueeze(1) if mask.dim() == scores.dim() - 1 == 3 else mask\n        # the",
+        ),
+        says="A mask of three dimensions gets an axis for the heads, as if it were (batch, Lq, Lk). Here masks "
+        "broadcast to the scores as they are: next to (batch, heads, Lq, Lk) it is (heads, Lq, Lk).",
+    ),
+    mistake(
+        "what any query may see",
+        (
+            "    if mask is not None:\n        # the",
+            "    if mask is not None:\n        mask = mask.any(-2, keepdim=True)\n        # the",
+        ),
+        says="A key that one query may attend to is open to all of them; each query has its own row of the mask.",
     ),
     mistake(
         "mask added as a number",
