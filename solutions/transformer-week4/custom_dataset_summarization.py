@@ -184,6 +184,8 @@ def _(case):
     tidy("an empty text", line(text="  "), line())
     tidy("the same line twice", line(), line("A dog ran.", "Dog."), line())
     tidy("the same text with other blanks", line(), line("A  cat sat. "))
+    tidy("the same text, with other blanks the first time", line("A  cat sat. "), line())
+    tidy("the same text with another summary", line(), line(summary="It sat."))
     tidy("upper and lower case are two texts", line("a b", "c"), line("A b", "c"))
     tidy("the same text with other blanks and another summary", line(), line("A  cat sat. ", "It sat."))
     tidy("the same summary of two texts", line(), line("A tom cat sat."))
@@ -288,6 +290,18 @@ misconceptions(
             says="The problems are a list of line numbers; each number should come with its reason, in a dict."),  # fmt: skip
     mistake("the number of problems", ("return records, problems", "return records, len(problems)"),
             says="Only the number of problems is returned; say for each line what is wrong with it."),  # fmt: skip
+    mistake("split at single blanks", ('" ".join(html.unescape(raw[field]).split())', '" ".join(html.unescape(raw[field]).split(" "))'),
+            says="`split(\" \")` cuts at every single blank and nowhere else, so that joining gives back what there was. Without an argument `split()` cuts at runs of white space of any kind."),  # fmt: skip
+    mistake("only ASCII's white space", ('" ".join(html.unescape(raw[field]).split())', 're.sub(r"\\s+", " ", html.unescape(raw[field]), flags=re.ASCII).strip(" ")'),
+            says="Only ASCII's white space is tidied; a non-breaking space, which &nbsp; is, counts as well."),  # fmt: skip
+    mistake("a raw text looked up among clean ones", ('record["text"] in seen', 'raw["text"] in seen'),
+            says="The raw text is looked up among clean ones, so a duplicate with other blanks gets through. Look up the clean text."),  # fmt: skip
+    mistake("raw texts are remembered", ('seen.add(record["text"])', 'seen.add(raw["text"])'),
+            says="The raw texts are remembered, so a clean text is not found again if its first record had other blanks. Remember the clean ones."),  # fmt: skip
+    mistake("raw texts are compared", ('record["text"] in seen', 'raw["text"] in seen'), ('seen.add(record["text"])', 'seen.add(raw["text"])'),
+            says="Raw texts are compared, so a duplicate with other blanks gets through. Compare the clean ones."),  # fmt: skip
+    mistake("texts are remembered from call to call", ("records, problems, seen = [], {}, set()", 'records, problems, seen = [], {}, clean.__dict__.setdefault("seen", set())'),
+            says="The set of texts lives on from call to call (a default argument is made once, and so is a global), so that a second file finds those of the first. Begin with an empty one inside the function."),  # fmt: skip
 )
 
 
@@ -517,6 +531,7 @@ misconceptions(
             says="What stands after the last mark is dropped; it is a sentence too."),  # fmt: skip
     mistake("nothing for a short text", ('    return " ".join', '    if len(sentences) < k:\n        return ""\n    return " ".join'),
             says="A text with fewer sentences gives nothing; it is its own lead, whole."),  # fmt: skip
+    mistake("one too few", ("sentences[:k]", "sentences[: k - 1]"), says="One sentence too few: the slice `[:k]` has k of them."),
 )
 
 
@@ -574,7 +589,7 @@ def lead_k(text, k=3):
 # | which number | recall (equation 1 of Lin 2004): summaries had a fixed length | $F_1$ | with free length recall alone is won by copying everything |
 # | several references | the best of them | one reference | our data have one |
 #
-# The minimum is what keeps "the the the the" from being a good summary.
+# The minimum is what keeps "the the the the" from being a good summary. Words are compared as they are given: putting them into small letters is the business of exercise 5.
 
 # %% tags=["export"]
 def ngram_f1(prediction: Sequence[str], reference: Sequence[str], n: int) -> float:
@@ -610,6 +625,8 @@ def _(case):
     score("pairs of words", "a cat sat on a mat", "a cat sat down on a red mat", 2)
     score("pairs: the same words in another order", "sat cat a", "a cat sat", 2)
     score("pairs that are repeated", "so so so so", "so so and so so so", 2)
+    score("pairs: the same letters, cut elsewhere", "a bc", "ab c", 2)
+    score("a capital letter makes another word", "The cat", "the cat sat", 1)
     score("triples", "one two three four five", "zero one two three five four", 3)
     score("too short for a pair", "cat", "a cat sat", 2)
     score("no words", "", "a cat", 1)
@@ -623,6 +640,10 @@ def _(case):
     case.call("tuples instead of lists", ngram_f1, ("a", "b", "c"), ("b", "c", "d", "e"), 2)
     score("as long as the run", "a b c", "a b c", 3)
     score("shorter than the run", "a b", "a b", 3)
+    prediction, reference = "the cat and the dog".split(), "the dog and a bee".split()
+    case.call("words that are needed again", ngram_f1, prediction, reference, 1)
+    unchanged = {"prediction": " ".join(prediction) == "the cat and the dog", "reference": " ".join(reference) == "the dog and a bee"}
+    case.record("words that are needed again: the lists afterwards", unchanged, about="unchanged:")
     ### END HIDDEN TESTS
 
 
@@ -660,6 +681,9 @@ misconceptions(
     mistake("nothing is NaN", ("return 0.0", 'return float("nan")'), says="Where nothing is shared the result is NaN; it should be 0, so that a mean over texts can be taken."),
     mistake("an average over 1 to n", ("    return 2 * precision * recall / (precision + recall)", "    return sum([2 * precision * recall / (precision + recall), *(ngram_f1(prediction, reference, shorter) for shorter in range(1, n))][:2]) / min(n, 2)"),
             says="Shorter runs take part (as in BLEU); ROUGE-n looks at runs of n words only."),  # fmt: skip
+    mistake("words joined without a gap", ("tuple(words[i : i + n])", '"".join(words[i : i + n])'), says="The words of a run are joined without a gap, so (a, bc) and (ab, c) are taken for the same. A tuple keeps them apart."),
+    mistake("small letters", ("tuple(words[i : i + n])", "tuple(word.lower() for word in words[i : i + n])"), says="Words are put into small letters; compare them as they are given."),
+    mistake("the prediction's last run is missing", ("range(len(words) - n + 1)", "range(len(words) - n + (words is not prediction))"), says="Of the prediction the last run of n words is missing: there are L − n + 1."),
 )
 
 
@@ -769,6 +793,17 @@ def _(case):
     length("taking the first match costs the rest", "a b c d e", "e a b c d")
     length("taking the first match fails from either side", "a c d b", "b c b a")
     length("the longest run is not the way", "x y q a b c d", "a x b y c z d x y q")
+
+    def long(name, a, b):
+        try:
+            result = lcs_length(a, b)
+        except RecursionError:
+            result = "a RecursionError"
+        case.record(name, result)
+
+    many, few = [f"w{number}" for number in range(4000)], "w7 no w1200 none w3900 w2 nothing w3999".split()
+    long("4,000 words against eight", many, few)
+    long("eight words against 4,000", few, many)
     ### BEGIN HIDDEN TESTS
     names = "a b c d e".split()
     for p, r, letters in ((6, 9, 3), (15, 8, 4), (20, 21, 2), (30, 40, 5)):
@@ -816,6 +851,8 @@ misconceptions(
     mistake("one word missing", ("for j, other in enumerate(b):", "for j, other in enumerate(b[:-1]):"), ("return row[-1]", "return row[-2]"), ("(len(b) + 1)", "max(len(b) + 1, 2)"),
             says="The last word of b is left out."),  # fmt: skip
     mistake("words that are shared, as a list", ("return row[-1]", "return [word for word in a if word in b]"), says="A list is returned; the length of the longest common subsequence is wanted, an int."),
+    mistake("a recursion", "def lcs_length(a, b):\n    from functools import cache\n    @cache\n    def c(i, j):\n        if i == 0 or j == 0:\n            return 0\n        return c(i - 1, j - 1) + 1 if a[i - 1] == b[j - 1] else max(c(i - 1, j), c(i, j - 1))\n    return c(len(a), len(b))\n",
+            says="The function calls itself once for every word, with all calls open at the same time, and Python allows a thousand or so (RecursionError). Fill the table row by row, in a loop."),  # fmt: skip
 )
 
 
@@ -859,7 +896,7 @@ def lcs_length(a, b):
 
 
 # %% tags=["alternative"]
-@alternative("recursion with a cache")
+@alternative("recursion with a cache, which is filled from the end so that no call goes deep")
 def lcs_length(a, b):
     from functools import lru_cache
 
@@ -871,6 +908,9 @@ def lcs_length(a, b):
             return 0
         return 1 + best(i + 1, j + 1) if a[i] == b[j] else max(best(i + 1, j), best(i, j + 1))
 
+    for i in reversed(range(len(a))):
+        for j in reversed(range(len(b))):
+            best(i, j)
     return best(0, 0)
 
 
@@ -1186,7 +1226,7 @@ plt.show()
 #
 # *Difficulty ●●○ · 15 minutes · 3 points*
 #
-# Numbers in the form that week 3's training takes: sources end with `<eos>`, targets begin with `<bos>` and end with `<eos>`, and nothing is longer than its limit, special tokens included. The limit cuts *words*; `<bos>` and `<eos>` stay. A target without `<eos>` teaches the model that long summaries never end.
+# Numbers in the form that week 3's training takes: sources end with `<eos>`, targets begin with `<bos>` and end with `<eos>`, and nothing is longer than its limit, special tokens included. The limit cuts the text's own *tokens* (a word may have several of them); `<bos>` and `<eos>` stay. A target without `<eos>` teaches the model that long summaries never end.
 
 # %% tags=["export"]
 def build_dataset(
@@ -1218,15 +1258,17 @@ def build_dataset(
 @check("build_dataset", points=3)
 def _(case):
     def encode(text):
-        return [int(number) for number in text.split()]
+        """The numbers of a text in which 31-32 is a word of two tokens."""
+        return [int(number) for word in text.split() for number in word.split("-")]
 
     def numbers(length):
         return " ".join(map(str, case.integers(4, 99, length).tolist()))
 
     def build(name, records, max_source=9, max_target=6):
+        before = [dict(record) for record in records]
         pairs = build_dataset(records, encode, max_source, max_target)
         case.record(name, [[list(map(int, part)) for part in pair] for pair in pairs], about="number")
-        case.record(f"{name}: lengths", [[len(part) for part in pair] for pair in pairs], about="length")
+        case.record(f"{name}: the records afterwards", records == before, about="unchanged:")
 
     build("one short record", [{"text": "5 6 7", "summary": "8 9"}])
     build("a text that is one too long", [{"text": "11 12 13 14 15 16 17 18 19", "summary": "21 22"}])
@@ -1236,11 +1278,13 @@ def _(case):
     build("both are far too long", [{"text": numbers(30), "summary": numbers(20)}], 7, 5)
     build("three records of different length", [{"text": numbers(n), "summary": numbers(m)} for n, m in ((3, 2), (12, 9), (8, 4))])
     build("a summary longer than its text", [{"text": "5", "summary": "6 7 8 9 10 11"}], 4, 7)
+    build("words of several tokens", [{"text": "31-32 33 34-35-36 37 38", "summary": "41-42 43-44 45"}], 7, 6)
     ### BEGIN HIDDEN TESTS
     build("twelve records", [{"text": numbers(case.integer(1, 20)), "summary": numbers(case.integer(1, 12))} for _ in range(12)], 11, 8)
     build("the smallest limits", [{"text": numbers(6), "summary": numbers(6)}], 3, 3)
     build("wide limits", [{"text": numbers(6), "summary": numbers(4)}], 400, 300)
     build("a field that is not needed", [{"id": "1", "summary": "5 6", "text": "7 8 9"}])
+    build("texts without a token", [{"text": "5 6", "summary": ""}, {"text": "", "summary": "7"}, {"text": "8", "summary": "9"}])
     ### END HIDDEN TESTS
 
 
@@ -1256,11 +1300,11 @@ misconceptions(
     mistake("cut after the end was added", ('[*encode(record["text"])[: max_source - 1], EOS_ID]', '[*encode(record["text"]), EOS_ID][:max_source]'), ('[BOS_ID, *encode(record["summary"])[: max_target - 2], EOS_ID]', '[BOS_ID, *encode(record["summary"]), EOS_ID][:max_target]'),
             says="The end is put on first and cut off again with what is too long: long texts and summaries lose their EOS_ID. Cut first."),  # fmt: skip
     mistake("the summary loses its end", ('[BOS_ID, *encode(record["summary"])[: max_target - 2], EOS_ID]', '[BOS_ID, *encode(record["summary"]), EOS_ID][:max_target]'),
-            says="Long summaries lose their EOS_ID, so the model learns that they never end. Cut the words, then put it on."),  # fmt: skip
+            says="Long summaries lose their EOS_ID, so the model learns that they never end. Cut the tokens, then put it on."),  # fmt: skip
     mistake("the text loses its end", ('[*encode(record["text"])[: max_source - 1], EOS_ID]', '[*encode(record["text"]), EOS_ID][:max_source]'),
-            says="Long texts lose their EOS_ID. Cut the words, then put it on."),  # fmt: skip
+            says="Long texts lose their EOS_ID. Cut the tokens, then put it on."),  # fmt: skip
     mistake("special tokens not counted", ("max_source - 1", "max_source"), ("max_target - 2", "max_target"),
-            says="The limits count words only; with the special tokens, sources and targets become longer than allowed."),  # fmt: skip
+            says="The limits count only the tokens of the text; with the special tokens, sources and targets become longer than allowed."),  # fmt: skip
     mistake("only one special token counted", ("max_target - 2", "max_target - 1"), says="Long targets are one too long: <bos> and <eos> both count."),
     mistake("one word too few", ("max_source - 1", "max_source - 2"), says="Long sources are one shorter than they may be: they have <eos>, but no <bos>."),
     mistake("nothing is cut", ("[: max_source - 1]", ""), ("[: max_target - 2]", ""), says="Nothing is cut, whatever the limits say."),
@@ -1283,6 +1327,14 @@ misconceptions(
     mistake("one word a letter", ('encode(record["text"])', 'encode(" ".join(record["text"].replace(" ", "")))'), says="The text is not encoded as a whole: its pieces are encoded one by one."),
     mistake("two lists", ("    return [\n", "    return [list(column) for column in zip(*[\n"), ("        for record in records\n    ]", "        for record in records\n    ])]"),
             says="Sources and targets come as two lists; a pair for each record is wanted."),  # fmt: skip
+    mistake("words are cut", ('encode(record["text"])[: max_source - 1]', 'encode(" ".join(record["text"].split()[: max_source - 1]))'),
+            ('encode(record["summary"])[: max_target - 2]', 'encode(" ".join(record["summary"].split()[: max_target - 2]))'),
+            says="The texts are cut to so many words; the limits count tokens, and a word may have several. Encode first, then cut."),  # fmt: skip
+    mistake("the pair is the wrong way round", ("    return [\n", "    return [pair[::-1] for pair in [\n"), ("        for record in records\n    ]", "        for record in records\n    ]]"),
+            says="Each pair comes as (target, source); the source stands first."),  # fmt: skip
+    mistake("the source from the summary", ('encode(record["text"])', 'encode(record["summary"])'), says="The source is made of the summary too; it is made of the text."),
+    mistake("the end only where something was cut", ("max_target - 2], EOS_ID]", 'max_target - 2], *[EOS_ID] * (len(encode(record["summary"])) > max_target - 2)]'),
+            says="Only summaries that were cut get their EOS_ID; every target ends with it."),  # fmt: skip
 )
 
 

@@ -118,11 +118,11 @@ def _(case):
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = None if gradient is None else gradient.clone()
         norm = clip_gradients(iter(parameters) if once else parameters, max_norm)
-        norm = norm.item() if isinstance(norm, Tensor) and norm.numel() == 1 else norm
+        norm = norm.item() if isinstance(norm, Tensor) and norm.dim() == 0 else norm
         case.record(f"{name}: norm returned", norm, tol=tol, about="norm")
         case.record(f"{name}: gradients afterwards", {f"of parameter {i + 1}": parameter.grad for i, parameter in enumerate(parameters)}, tol=tol, about="gradient")
         same = all(torch.equal(old, parameter.detach()) for old, parameter in zip(before, parameters))
-        case.record(f"{name}: the parameters themselves", "as they were" if same else "changed", about="the parameters are")
+        case.record(f"{name}: the parameters themselves", "as they were" if same else "changed", about="their state")
 
     def tensor(*values):
         return torch.tensor(values, device=case.device)
@@ -205,6 +205,8 @@ misconceptions(
             says="A parameter without a gradient (`.grad` is None: frozen, or not used in this batch) ends in an error; it is to be skipped."),  # fmt: skip
     mistake("divides by 0", ("    scale = (max_norm / norm).clamp(max=1.0)", "    scale = max_norm / norm\n    scale = scale if scale < 1 else scale / scale"),
             says="If all gradients are 0 the factor is max_norm / 0, and ∞ · 0 is NaN. Nothing has to be clipped then."),  # fmt: skip
+    mistake("vectors left out", ("[parameter.grad for parameter in parameters if parameter.grad is not None]", "[parameter.grad for parameter in parameters if parameter.grad is not None and parameter.dim() > 1]"),
+            says="Only parameters with two or more axes count; biases and all other vectors belong to the gradient too."),  # fmt: skip
 )
 
 
@@ -583,14 +585,17 @@ def _(case):
         if left_over:
             for value in parameters.values():
                 value.grad = torch.ones_like(value)
-        case.record(f"{name}: loss", accumulate_gradients(model, loss_fn, batches), about="loss")
+        loss = accumulate_gradients(model, loss_fn, batches)
+        case.record(f"{name}: loss", loss, about="loss")
         gradients = {key: torch.zeros_like(value) if value.grad is None else value.grad for key, value in parameters.items()}
         case.record(f"{name}: gradients", gradients, about="gradient of")
         case.record(f"{name}: examples in each call of the model", str(model.sizes), about="it was given")
         same = all(torch.equal(old, new.detach()) for old, new in zip(before, parameters.values())) and model.training == training
-        case.record(f"{name}: parameters and mode", "as they were" if same else "changed", about="they are")
+        case.record(f"{name}: parameters and mode", "as before" if same else "changed", about="their state")
+        return loss
 
-    accumulate("one piece of two examples", [2])
+    loss = accumulate("one piece of two examples", [2])
+    case.record("the loss is a float", isinstance(loss, (float, np.floating)), about="so:")
     accumulate("two equal pieces", [3, 3])
     accumulate("pieces of 3, 1 and 5", [3, 1, 5])
     accumulate("gradients left over from before", [2, 4], left_over=True)
@@ -655,6 +660,8 @@ misconceptions(
             says="The model runs twice for each piece, the second time only for the loss, which the first one has given already."),  # fmt: skip
     mistake("features counted instead of examples", ("examples = sum(len(targets) for _, targets in batches)", "examples = sum(targets.numel() for _, targets in batches)"),
             says="Numbers in the targets are counted where examples should be: the mean is over the first axis."),  # fmt: skip
+    mistake("a tensor", ("total += loss.item()", "total += loss.detach()"),
+            says="The loss comes back as a tensor; a float is wanted, as `.item()` gives it."),  # fmt: skip
 )
 equivalents(
     "accumulate_gradients",
@@ -964,13 +971,15 @@ def _(case):
         given = {} if scaler is None else {"scaler": scaler}
         inputs, targets = case.normal(B, 5), case.normal(B, 2)
         loss = amp_step(model, loss_fn, optimizer, inputs, targets, **given, **options)
-        case.record(f"{name}: what happened", " → ".join(happened), about="the order is")
+        case.record(f"{name}: what happened", " → ".join(happened), about="the order")
         case.record(f"{name}: loss returned", loss, tol=1e-2, about="loss")
         case.record(f"{name}: parameters afterwards", {key: value.detach().clone() for key, value in model.named_parameters()}, tol=1e-2, about="parameter")
         if real is not None:
             case.record(f"{name}: the scaler's factor afterwards", float(scaler.get_scale()), about="factor")
+        return loss
 
-    experiment("bfloat16, no scaler")
+    loss = experiment("bfloat16, no scaler")
+    case.record("the loss is a float", isinstance(loss, (float, np.floating)), about="so:")
     experiment("gradients left over from before", left_over=True, B=4)
     experiment("clipped at 0.05, no scaler", max_norm=0.05)
     experiment("a scaler, nothing clipped", scale=256.0)
@@ -1039,6 +1048,12 @@ misconceptions(
             says="The model runs a second time, after the update, for the loss that is returned. The loss of the first run is wanted."),  # fmt: skip
     mistake("scaler expected", ("    if scaler is None:\n        loss.backward()\n    else:\n        scaler.scale(loss).backward()", "    scaler.scale(loss).backward()"),
             says="A scaler is used where none was given (scaler=None): the loss is then back-propagated as it is."),  # fmt: skip
+    mistake("clipped only without a scaler", ("    if max_norm is not None:", "    if max_norm is not None and scaler is None:"),
+            says="With a scaler nothing is clipped: max_norm holds there as well, after `unscale_`."),  # fmt: skip
+    mistake("a scaler of its own", ("    optimizer.zero_grad()\n", "    scaler = torch.amp.GradScaler(inputs.device.type)\n    optimizer.zero_grad()\n"),
+            says="A new scaler is made, and the one that was given is ignored: its factor never adapts. With scaler=None nothing is scaled."),  # fmt: skip
+    mistake("a tensor", ("return loss.item()", "return loss.detach()"),
+            says="The loss comes back as a tensor; a float is wanted, as `.item()` gives it."),  # fmt: skip
 )
 equivalents(
     "amp_step",
@@ -1183,9 +1198,9 @@ for name, dtype, factor in (("bfloat16", torch.bfloat16, 1.0), ("float16", torch
 # | | the paper says | this code does | why |
 # | --- | --- | --- | --- |
 # | checkpoints | "written at 10-minute intervals" (section 6.1), for averaging | every so many steps, for going on | the averaging of week 3 needs the weights alone; going on needs the rest |
-# | format | – | one file of `torch.save` with tensors, numbers, strings, lists and dicts | `torch.load(path, weights_only=True)` can read it: a pickle of whole objects runs code when it is loaded, and breaks when a class moves |
+# | format | – | one file of `torch.save` with tensors, numbers, strings, lists and dicts | `torch.load(path, weights_only=True)` can read it (numpy's keys as a list or tensor; an array is accepted here, but not by `weights_only=True`): a pickle of whole objects runs code when it is loaded, and breaks when a class moves |
 #
-# This check looks into your file with `torch.load`. How things are arranged in it is up to you; `load_checkpoint`, the next exercise, reads it back.
+# This check looks into your file with `torch.load`. How things are arranged in it is up to you, but the generators' states have to be in it as numbers (lists, tensors, arrays), not pickled into bytes; `load_checkpoint`, the next exercise, reads it back.
 
 
 # %% tags=["export"]
@@ -1300,7 +1315,7 @@ def _(case):
         return any(len(leaf) >= len(values) and np.array_equal(leaf[: len(values)], values) for leaf in found)
 
     def look(name, path, step, parts):
-        case.record(f"{name}: a file at the path", "there" if path.is_file() else "not there", about="it is")
+        case.record(f"{name}: a file at the path", "there" if path.is_file() else "not there", about="the file")
         if not path.is_file():
             return []
         found = list(leaves(torch.load(path, weights_only=False, map_location="cpu")))
@@ -1309,7 +1324,7 @@ def _(case):
         for key, part in parts.items():
             wanted = list(leaves(part.state_dict()))
             missing = sum(not holds(found, values) for values in wanted)
-            case.record(f"{name}: state of the {key}", "held" if not missing else "missing" if missing == len(wanted) else "in part", about="it is")
+            case.record(f"{name}: state of the {key}", "held" if not missing else "missing" if missing == len(wanted) else "held in part", about="the state")
         held = {f"{i}": next((torch.as_tensor(leaf.copy()) for leaf in found if np.array_equal(leaf, value.cpu().double().flatten().numpy())), None) for i, value in enumerate(parts["model"].state_dict().values())}
         case.record(f"{name}: the model's tensors, as the file holds them", held, about="tensor")
         return found
@@ -1318,21 +1333,28 @@ def _(case):
         inputs, targets = case.normal(6, 3), case.normal(6, 2)
         parts = fresh_parts(case, inputs, targets, **options)
         go_on(parts, 3)
-        torch.rand(5), np.random.random_sample(3), random.random()
+        np.random.seed(3), random.seed(3)
+        torch.rand(5), np.random.random_sample(200), random.random()  # numpy's place in its keys is 400 then, a number that nothing else in the file has
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "last.pt"
             before = torch.get_rng_state(), np.random.get_state(), random.getstate()
             state = copy.deepcopy({key: part.state_dict() for key, part in parts.items()})
+            gradients = [parameter.grad.clone() for parameter in parts["model"].parameters()]
             save_checkpoint(str(path) if as_text else path, step, **parts)
             after = torch.get_rng_state(), np.random.get_state(), random.getstate()
             same = torch.equal(before[0], after[0]) and np.array_equal(before[1][1], after[1][1]) and before[1][2:] == after[1][2:] and before[2] == after[2]
-            case.record(f"{name}: the generators after saving", "as they were" if same else "changed", about="they are")
+            case.record(f"{name}: the generators after saving", "as before" if same else "changed", about="their state")
             same = all(np.array_equal(a, b) for a, b in zip(leaves(state), leaves({key: part.state_dict() for key, part in parts.items()}), strict=True))
-            case.record(f"{name}: the parts after saving", "as they were" if same else "changed", about="they are")
+            case.record(f"{name}: the parts after saving", "as before" if same else "changed", about="their state")
+            same = all(parameter.grad is not None and torch.equal(parameter.grad, gradient) for parameter, gradient in zip(parts["model"].parameters(), gradients))
+            training = all(module.training for module in parts["model"].modules())
+            case.record(f"{name}: the model after saving", {"mode": "as before" if training else "changed", "gradients": "as before" if same else "changed"}, about="its")
             found = look(name, path, step, parts)
             place = "held" if holds(found, before[0].numpy()) else "missing, but its seed is there" if holds(found, [torch.initial_seed()]) else "missing"
-            case.record(f"{name}: state of torch's generator", place, about="it is")
-            generators = {"numpy": holds(found, before[1][1]), "Python": holds(found, before[2][1])}
+            case.record(f"{name}: state of torch's generator", place, about="the state")
+            keys, place = before[1][1:3]
+            numpys = "missing" if not holds(found, keys) else "held" if any((leaf == place).any() for leaf in found) else "held without the place in its keys"
+            generators = {"numpy": numpys, "Python": "held" if holds(found, before[2][1]) else "missing"}
         return generators
 
     def replace(name):
@@ -1346,16 +1368,16 @@ def _(case):
             old = path.read_bytes()
             go_on(parts, 2)
             save_checkpoint(path, 200, **parts)
-            case.record(f"{name}: the new one", "at the path" if path.read_bytes() != old else "not at the path", about="it is")
+            case.record(f"{name}: the new one", "at the path" if path.read_bytes() != old else "not at the path", about="the new checkpoint")
 
     generators = experiment("first save", 4321)
     with case.part("numpy's and Python's generators", points=1):
-        case.record("states of numpy's and Python's generators", {key: "held" if value else "missing" for key, value in generators.items()}, about="generator of")
+        case.record("states of numpy's and Python's generators", generators, about="generator of")
     replace("a checkpoint is there already")
     ### BEGIN HIDDEN TESTS
     generators = experiment("path as text, SGD", 98765, as_text=True, adam=False)
     with case.part("numpy's and Python's generators"):
-        case.record("states of numpy's and Python's generators, again", {key: "held" if value else "missing" for key, value in generators.items()}, about="generator of")
+        case.record("states of numpy's and Python's generators, again", generators, about="generator of")
     replace("one is there, and is replaced")
     ### END HIDDEN TESTS
 
@@ -1406,7 +1428,13 @@ misconceptions(
     mistake("seeded on the way", ("    kind, keys, *rest = ", "    torch.manual_seed(step)\n    kind, keys, *rest = "),
             says="A generator is seeded while saving. Saving must change nothing: a run that saves often would else be another run."),  # fmt: skip
     mistake("whole objects", ("part.state_dict() for", "part for"),
-            says="The objects themselves are saved, not their state dicts. Such a file runs code when it is loaded, depends on where classes are defined, and the objects that exist cannot be filled from it."),  # fmt: skip
+            says="No part's state dict is in the file: it holds the objects themselves (such a file runs code when it is loaded, depends on where classes are defined, and the objects that exist cannot be filled from it), or the states are in other files."),  # fmt: skip
+    mistake("numpy's place in its keys forgotten", ("(kind, keys.tolist(), *rest)", "keys.tolist()"),
+            says="Of numpy's generator the keys are saved, but not the place in them: the numbers drawn since they were made would come again."),  # fmt: skip
+    mistake("evaluation mode", ("    kind, keys, *rest = ", "    for part in parts.values():\n        if isinstance(part, nn.Module):\n            part.eval()\n    kind, keys, *rest = "),
+            says="Saving puts the model into evaluation mode: the run goes on without dropout, and its running statistics stand still."),  # fmt: skip
+    mistake("gradients cleared", ("    kind, keys, *rest = ", "    for part in parts.values():\n        if isinstance(part, nn.Module):\n            part.zero_grad()\n    kind, keys, *rest = "),
+            says="Saving clears the gradients; where they are being accumulated, the update that comes next is another."),  # fmt: skip
 )
 equivalents(
     "save_checkpoint",
@@ -1546,10 +1574,14 @@ def _(case):
             path = Path(folder) / "last.pt"
             path = str(path) if as_text else path
             save_checkpoint(path, step, **parts)
+            there = torch.get_rng_state()
             others = fresh_parts(case, inputs, targets, **options)
+            torch.set_rng_state(seeded(77))  # as in another process
             case.record(f"{name}: the step", load_checkpoint(path, **{key: others[key] for key in wanted}), about="step")
+        place = "where it was" if torch.equal(torch.get_rng_state(), there) else "elsewhere"
         for key in wanted:
             case.record(f"{name}: the {key}", state(others[key]), about=key)
+        case.record(f"{name}: torch's generator after loading", place, about="the generator")
 
     def interrupt(name, steps, more, dropout=0.4, numpys=False, pythons=False, **options):
         inputs, targets = case.normal(7, 3), case.normal(7, 2)
@@ -1570,6 +1602,7 @@ def _(case):
         with tempfile.TemporaryDirectory() as folder:
             save_checkpoint(Path(folder) / "last.pt", steps, **half)
             there, elsewhere = torch.get_rng_state(), seeded(77)
+            numpys_place = np.random.get_state()
             if numpys:
                 np.random.seed(77)
             if pythons:
@@ -1580,17 +1613,21 @@ def _(case):
         loaded = torch.get_rng_state()
         places = {"where it was": there, "as it was before loading": elsewhere, "as at the beginning of the run": seeded(1), "seeded by the step": seeded(steps)}
         place = next((place for place, there in places.items() if torch.equal(loaded, there)), "somewhere else")
-        case.record(f"{name}: torch's generator after loading", place, about="it is")
+        case.record(f"{name}: torch's generator after loading", place, about="the generator")
+        if numpys:
+            same = [np.array_equal(one, other) for one, other in zip(numpys_place, np.random.get_state())]
+            place = "where it was" if all(same) else "elsewhere" if not same[1] else "at another place in its keys" if not same[2] else "without the number that it had in reserve"
+            case.record(f"{name}: numpy's generator after loading", place, about="the generator")
         rest = go_on(resumed, more, noise)
         same = all(torch.equal(a, b) for a, b in zip(whole["model"].state_dict().values(), resumed["model"].state_dict().values()))
-        case.record(f"{name}: losses after the interruption", "bit-identical" if rest == losses[steps:] else "others", about="they are")
-        case.record(f"{name}: weights at the end", "bit-identical" if same else "others", about="they are")
+        case.record(f"{name}: losses after the interruption", "bit-identical" if rest == losses[steps:] else "different", about="the comparison with the run that was not interrupted")
+        case.record(f"{name}: weights at the end", "bit-identical" if same else "different", about="the comparison with the run that was not interrupted")
 
     reload("all parts", 3)
     reload("the model alone", 40, wanted=("model",))
     interrupt("with dropout, after 2 of 5 steps", 2, 3)
     with case.part("numpy's and Python's generators", points=1):
-        interrupt("numpy draws", 2, 3, dropout=0.0, numpys=True)
+        interrupt("numpy draws", 3, 2, dropout=0.0, numpys=True, size=3)  # an odd number of normal ones, so that numpy has one in reserve
         interrupt("Python draws", 2, 2, dropout=0.0, pythons=True)
     ### BEGIN HIDDEN TESTS
     reload("SGD, path as text, step 0", 0, as_text=True, adam=False)
@@ -1668,6 +1705,12 @@ misconceptions(
             says="Every part in the file is filled, and whoever asks for fewer gets a KeyError. Go through the parts that were passed."),  # fmt: skip
     mistake("a number is drawn after all is set", ("    return checkpoint[\"step\"]", "    torch.rand(1)\n    return checkpoint[\"step\"]"),
             says="Something draws from torch's generator after it has been put back, so all that follows is shifted. Put the generators back last."),  # fmt: skip
+    mistake("generators only with all parts", ("    torch.set_rng_state(states[\"torch\"])\n", "    if set(parts) == set(checkpoint[\"parts\"]):\n        torch.set_rng_state(states[\"torch\"])\n"),
+            says="torch's generator is put back only if all parts are asked for; the generators are put back in any case."),  # fmt: skip
+    mistake("another place in numpy's keys", ("np.random.set_state(states[\"numpy\"])", "np.random.set_state((*states[\"numpy\"][:2], 624, *states[\"numpy\"][3:]))"),
+            says="numpy's generator gets its keys back, but another place in them than it had. Put back all that `get_state` gave."),  # fmt: skip
+    mistake("numpy's number in reserve forgotten", ("np.random.set_state(states[\"numpy\"])", "np.random.set_state(states[\"numpy\"][:3])"),
+            says="numpy's generator is put back without the last two entries of its state. It makes normal numbers in pairs and keeps the second in reserve: that one is lost."),  # fmt: skip
 )
 equivalents(
     "load_checkpoint",
@@ -1816,7 +1859,7 @@ print(f"mean loss of steps 26 to 60: {sum(whole[25:]) / 35:.4f} not interrupted,
 #
 # *Difficulty ●●○ · 15 minutes · 2 points*
 #
-# One NaN is enough: it spreads through every sum, and after one update all parameters are NaN. By then the loss says only *that* it happened. *Where* it began can be seen in the forward pass, module by module, with a hook: a function that PyTorch calls whenever a module has returned something.
+# One NaN is enough: it spreads through every sum, and after one update all parameters are NaN. By then the loss says only *that* it happened. *Where* it began can be seen in the forward pass, module by module, with a hook: a function that PyTorch calls whenever a module has returned something. (A hook that hung there before you came is somebody else's: take off your own alone.)
 #
 # A module returns after the modules inside it. So if `encoder.layers.0.self_attention.w_q` is fine and `encoder.layers.0.self_attention` is not, then the mistake is in what the attention does itself, between its layers.
 
@@ -1894,6 +1937,9 @@ def _(case):
             x = self.second(x if self.own is None else x + self.own)
             return x[-1] if isinstance(x, tuple) else x["y"] if isinstance(x, dict) else x
 
+    def hooks(model):
+        return {number for module in model.modules() for number in (*module._forward_hooks, *module._forward_pre_hooks)}
+
     def ask(name, model, *inputs, evaluating=False):
         model = model.to(case.device)
         with torch.no_grad():
@@ -1901,14 +1947,20 @@ def _(case):
                 parameter.copy_(torch.eye(*parameter.shape) if parameter.dim() == 2 else torch.zeros_like(parameter))
         model.train(not evaluating)
         inputs = inputs or (case.uniform(2, 3, low=0.5, high=1.5),)
+        calls = []
+        theirs = model.register_forward_pre_hook(lambda *given: calls.append(1)), model.register_forward_hook(lambda *given: None)
+        before = hooks(model)
         error = None
         try:
             result = first_non_finite(model, *inputs)
         except ZeroDivisionError as raised:  # the model's own
             result, error = "the model's error", raised
         case.record(name, result, about="the name")
-        left = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
-        case.record(f"{name}: afterwards", {"hooks left": left, "mode": "as it was" if model.training != evaluating else "changed"}, about="state,")
+        after = hooks(model)
+        called = {0: "never", 1: "once"}.get(len(calls), "more than once")
+        mode = "as before" if model.training != evaluating else "changed"
+        case.record(f"{name}: afterwards", {"hooks left": len(after - before), "hooks of others": "as before" if before <= after else "removed", "calls of the model": called, "mode": mode}, about="state,")
+        [hook.remove() for hook in theirs]
 
     nan, inf = math.nan, math.inf
     ask("all is finite", nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
@@ -1985,7 +2037,8 @@ misconceptions(
             says="The hooks stay on the modules: every later call is slowed down, and calls add up. Remove them."),  # fmt: skip
     mistake("hooks left behind after an error", ("    try:\n        with torch.no_grad():\n            model(*inputs)\n    finally:\n        for hook in hooks:\n            hook.remove()", "    model(*inputs)\n    for hook in hooks:\n        hook.remove()"),
             says="If the model raises an error the hooks stay behind. Remove them in a `finally`."),  # fmt: skip
-    mistake("all hooks have the last name", ("    def listen(name: str) -> Callable[..., None]:\n        def hook(", "    def listen(_: str) -> Callable[..., None]:\n        def hook("),
+    mistake("all hooks have the last name", ("    hooks = [module.register_forward_hook(listen(name)) for name, module in model.named_modules()]\n",
+            "    hooks = []\n    for name, module in model.named_modules():\n        def look(module, given, output):\n            if not finite(output):\n                found.append(name)\n        hooks.append(module.register_forward_hook(look))\n"),
             says="All hooks share one variable, which holds the last module's name when they are called (a closure in a loop). Bind the name, in a function or as a default argument."),  # fmt: skip
     mistake("tensors alone", ("        if isinstance(output, dict):\n            output = list(output.values())\n        return all(finite(item) for item in output) if isinstance(output, (tuple, list)) else True", "        return True"),
             says="Only outputs that are a tensor are looked at; an attention returns a tuple. Look into tuples, lists and dicts."),  # fmt: skip
@@ -2003,6 +2056,10 @@ misconceptions(
             says="Where everything is finite \"\" is returned, which is the name of the model itself; None is wanted."),  # fmt: skip
     mistake("all of them", ("return found[0] if found else None", "return \", \".join(found) or None"),
             says="All modules that show it are returned; the first one is wanted."),  # fmt: skip
+    mistake("called twice", ("            model(*inputs)\n", "            model(*inputs)\n            found.clear()\n            model(*inputs)\n"),
+            says="The model is called more than once. A call can change things (running statistics, a generator), and of a large model it is dear: hang up all hooks, then call it once."),  # fmt: skip
+    mistake("the hooks of others removed", ("        for hook in hooks:\n            hook.remove()", "        for module in model.modules():\n            module._forward_hooks.clear()"),
+            says="All forward hooks are removed, those of others too. Keep the handles that registering returned, and remove these."),  # fmt: skip
 )
 equivalents(
     "first_non_finite",
@@ -2282,7 +2339,11 @@ def _(case):
             for parameter in model.parameters():
                 if parameter.dim() > 1:
                     parameter.copy_(case.normal(*parameter.shape, scale=parameter.shape[-1] ** -0.5))
-        case.record(name, diagnose(plant(Run(model, sentences(count, B, length, empty)), bug, cut)), about="the finding")
+        run = plant(Run(model, sentences(count, B, length, empty)), "healthy" if cut == "target" else bug, cut)
+        if cut == "target":  # behind the embedding of what the decoder reads
+            embed = model.embed
+            model.embed = lambda tokens, embedding: embed(tokens, embedding).detach() if embedding is model.tgt_embedding else embed(tokens, embedding)
+        case.record(name, diagnose(run), about="the finding")
 
     bugs = ["healthy", "gradients pile up", "not finite", "graph cut", "sees the future"]
     for number, bug in enumerate(bugs, start=1):
@@ -2290,10 +2351,11 @@ def _(case):
     examine("run 6: another place", "graph cut", cut="decoder")
     examine("run 7: another batch", "not finite", count=4, empty=3)
     examine("run 8: other sizes", "healthy", B=3, length=7, N=2)
+    examine("run 9: a third place", "graph cut", cut="target")
     ### BEGIN HIDDEN TESTS
-    for number, index in enumerate(case.permutation(5).tolist(), start=9):
+    for number, index in enumerate(case.permutation(5).tolist(), start=10):
         examine(f"run {number}", bugs[index], B=5, length=4, pre_norm=True)
-    for number, index in enumerate(case.permutation(5)[:3].tolist(), start=14):
+    for number, index in enumerate(case.permutation(5)[:3].tolist(), start=15):
         examine(f"run {number}", bugs[index], count=2, B=2, length=6, empty=0, N=2)
     ### END HIDDEN TESTS
 
@@ -2335,6 +2397,8 @@ misconceptions(
             says="The findings “graph cut” and “gradients pile up” are exchanged."),  # fmt: skip
     mistake("two findings in other words", ("return \"not finite\"", "return \"nan\""),
             says="A run that is not finite is called by another name; the five findings are written as in the table."),  # fmt: skip
+    mistake("only the encoder is asked", ("    for part in run.model.children():", "    for part in [run.model.encoder]:"),
+            says="Only the encoder is asked for its gradients, so a cut of which it knows nothing goes unseen (behind the embedding of the target, say). Ask each part of the model."),  # fmt: skip
 )
 equivalents(
     "diagnose",
@@ -2357,6 +2421,7 @@ equivalents(
         "number: `src, target = run.batches[0]` → `src, target = run.batches[1]`": "any batch does",
         "index: `reading = target[:, :-1]` → `reading = target`": "a decoder without a leak has none in longer inputs either",
         "number: `reading = target[:, :-1]` → `reading = target[:, :-2]`": "nor in shorter ones",
+        "variable: `reading = target[:, :-1]` → `reading = src[:, :-1]`": "nor in any other tokens; a leak shows as long as the last one is another than the second",
         "number: `other[:, -1] = reading[:, 1]` → `other[:, -1] = reading[:, 2]`": "any other token at the last position does",
         "number: `other[:, -1] = reading[:, 1]` → `other[:, -1] = reading[:, 0]`": "any other token at the last position does",
         "call swapped: `with torch.no_grad()` → `with torch.enable_grad()`": "a graph changes no value",
@@ -2447,10 +2512,8 @@ def diagnose(run):
     gradients = {name: parameter.grad for name, parameter in run.model.named_parameters()}
     if all(gradient is not None and gradient.abs().max() > 1e5 for gradient in gradients.values()):
         return "gradients pile up"
-    encoder = [gradient for name, gradient in gradients.items() if name.startswith("encoder")]
-    decoder = [gradient for name, gradient in gradients.items() if name.startswith("decoder")]
-    for part in (encoder, decoder):
-        if all(gradient is None or gradient.abs().sum() == 0 for gradient in part):
+    for part in ("src_embedding", "tgt_embedding", "encoder", "decoder", "output"):
+        if all(gradient is None or gradient.abs().sum() == 0 for name, gradient in gradients.items() if name.startswith(part)):
             return "graph cut"
     with torch.no_grad():
         earlier = [run.model(src, torch.cat([target[:, :-2], word.expand(len(target), 1)], 1))[:, :-1] for word in (torch.tensor([[4]]), torch.tensor([[7]]))]
