@@ -636,7 +636,14 @@ def _(case):
     def look(name, g, d):
         case.call(name, guideline_violations, g, d, policy={"about": "the set"})
 
-    look("two models that keep all five", G(), D())
+    def kind(generator, discriminator):
+        found = guideline_violations(generator, discriminator)
+        return "a set" if isinstance(found, (set, frozenset)) else "None" if found is None else f"a {type(found).__name__}"
+
+    case.call("what is returned", kind, G(), D(), policy={"about": "the result"})
+    g, d = G(), D()
+    look("two models that keep all five", g, d)
+    case.record("both models stay in training mode", [g.training, d.training])
     look("max-pooling in D", G(), D(extra1=nn.MaxPool2d(2)))
     look("upsampling in G", G(extra1=nn.Upsample(scale_factor=2)), D())
     look("max-pooling in G", G(extra2=nn.MaxPool2d(2)), D())
@@ -645,20 +652,25 @@ def _(case):
     look("batch norm on G's output", G(norm3=nn.BatchNorm2d(3)), D())
     look("batch norm on D's input layer", G(), D(norm1=nn.BatchNorm2d(4)))
     look("batch norm before D's first convolution", G(), D(start=nn.BatchNorm2d(3)))
+    look("the only batch norm of G is on vectors, BatchNorm1d", G(norm1=None, norm2=None, start=nn.Sequential(nn.Linear(6, 128), nn.BatchNorm1d(128), nn.Unflatten(1, (8, 4, 4)))), D())
+    look("allowed: G's last convolution is a plain one", G(conv3=nn.Conv2d(4, 3, 3, padding=1)), D())
     look("a fully connected layer in the middle of D", G(), D(extra2=nn.Linear(8, 8)))
     look("a fully connected layer in the middle of G", G(extra2=nn.Linear(4, 4)), D())
     look("G ends fully connected", G(end=nn.Linear(8, 8)), D())
     look("two fully connected layers at the start of G", G(start=nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 128), nn.Unflatten(1, (8, 4, 4)))), D())
     look("allowed: G begins, D ends fully connected", G(start=nn.Sequential(nn.Linear(6, 128), nn.Unflatten(1, (8, 4, 4)))), D(end=nn.Sequential(nn.Flatten(), nn.Linear(1, 1))))
+    look("allowed: layers without weights before and behind them", G(start=nn.Sequential(nn.Flatten(), nn.Linear(6, 128), nn.Unflatten(1, (8, 4, 4)))), D(end=nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.Sigmoid())))
     look("LeakyReLU in one layer of G", G(act2=nn.LeakyReLU(0.2)), D())
     look("GELU in G", G(act1=nn.GELU()), D())
     look("G with a tanh and no ReLU", G(act1=None, act2=None), D())
     look("G ends in a sigmoid", G(act3=nn.Sigmoid()), D())
     look("tanh before G's last convolution", G(extra2=nn.Tanh(), act3=None), D())
     look("allowed: something behind G's tanh", G(end=nn.Identity()), D())
+    look("a ReLU behind G's tanh", G(end=nn.ReLU()), D())
     look("ReLU in one layer of D", G(), D(act2=nn.ReLU()))
     look("allowed: D ends in a sigmoid", G(), D(act3=nn.Sigmoid()))
     look("a sigmoid in the middle of D", G(), D(act1=nn.Sigmoid()))
+    look("allowed: D's last activation is a sigmoid, and a convolution follows", G(), D(act2=nn.Sigmoid()))
     look("D without any activation", G(), D(act1=None, act2=None))
     look("two at once: pooling, no batch norm in D", G(), D(extra1=nn.AvgPool2d(2), norm2=None))
     look("all five at once", G(extra1=nn.Upsample(scale_factor=2), norm3=nn.BatchNorm2d(3), act3=None), D(extra2=nn.Linear(8, 8), act1=nn.ReLU()))
@@ -684,6 +696,7 @@ def _(case):
     look("batch norm in one layer of G is some", G(norm1=None), D())
     look("two fully connected layers at the end of D", G(), D(end=nn.Sequential(nn.Flatten(), nn.Linear(1, 4), nn.Linear(4, 1))))
     look("D begins fully connected", G(), D(start=nn.Linear(8, 8)))
+    look("allowed: G's first Linear behind a batch norm", G(start=nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 128), nn.Unflatten(1, (8, 4, 4)))), D())
     look("G without an output activation", G(act3=None), D())
     look("G without any activation", G(act1=None, act2=None, act3=None), D())
     look("tanh in G's hidden layer", G(act1=nn.Tanh()), D())
@@ -691,6 +704,11 @@ def _(case):
     look("D with a sigmoid and no LeakyReLU", G(), D(act1=None, act2=None, act3=nn.Sigmoid()))
     look("allowed: a sigmoid, then a flattening", G(), D(act3=nn.Sigmoid(), end=nn.Flatten()))
     look("D ends in a tanh", G(), D(act3=nn.Tanh()))
+    look("PReLU in one layer of D", G(), D(act2=nn.PReLU()))
+    look("a LeakyReLU behind G's tanh", G(end=nn.LeakyReLU(0.2)), D())
+    g, d = G(act1=nn.ELU()).eval(), D().eval()
+    look("models in evaluation mode", g, d)
+    case.record("they stay in evaluation mode", [g.training, d.training])
     look("D ends in a sigmoid behind ReLUs", G(), D(act1=nn.ReLU(), act2=nn.ReLU(), act3=nn.Sigmoid()))
     look("three at once", G(act1=nn.ELU(), extra1=nn.Linear(8, 8)), D(norm2=None))
     look("three others at once", G(act3=nn.Sigmoid()), D(act2=nn.SiLU(), extra1=nn.AdaptiveMaxPool2d(8)))
@@ -726,6 +744,12 @@ misconceptions(
             says="Batch norm behind the discriminator's first convolution passes; its input *layer* has none, so the first may stand behind the second convolution."),
     mistake("batch norm nowhere to stand", ("norms_g[-1] > last_convolution or norms_d[0] < where(d, CONVOLUTIONS)[1]", "norms_g or norms_d"),
             says="Any batch norm is taken for a violation; it is forbidden on G's output and D's input layer only."),
+    mistake("BatchNorm1d counts", ("where(g, nn.BatchNorm2d), where(d, nn.BatchNorm2d)", "where(g, (nn.BatchNorm1d, nn.BatchNorm2d)), where(d, (nn.BatchNorm1d, nn.BatchNorm2d))"),
+            says="nn.BatchNorm1d counts as batch norm; only nn.BatchNorm2d, between convolutions, is meant."),
+    mistake("only transposed convolutions in G", ("where(g, CONVOLUTIONS)[-1]", "where(g, nn.ConvTranspose2d)[-1]"),
+            says="The generator's last convolution is looked for among the transposed ones only; a plain nn.Conv2d is one too."),
+    mistake("the very first and last module", ("where(g, weighted)[1:], where(d, weighted)[:-1]", "range(1, len(g)), range(len(d) - 1)"),
+            says="A fully connected layer passes only as the very first (or last) module; it is the first or last layer *with weights* that may be one, whatever stands before or behind it."),
     mistake("any fully connected layer", ("where(g, weighted)[1:], where(d, weighted)[:-1]", "where(g, weighted), where(d, weighted)"),
             says="Every fully connected layer counts; the guideline removes *hidden* ones. G may begin, and D may end, with one."),
     mistake("G's fully connected layers not looked at", ("any(isinstance(g[i], nn.Linear) for i in hidden[0]) or ", ""), says="Fully connected layers of the generator are not found."),
@@ -745,8 +769,13 @@ misconceptions(
             says="One ReLU in the generator is taken to be enough; all its hidden activations have to be."),
     mistake("LeakyReLU allowed in G", ("active[:-1] != where(g, nn.ReLU)", "active[:-1] != where(g, (nn.ReLU, nn.LeakyReLU))"), says="LeakyReLU passes in the generator; that is the discriminator's activation."),
     mistake("tanh anywhere", (" and active[-1] > last_convolution", ""), says="A tanh before the generator's last convolution passes for its output activation."),
+    mistake("any tanh behind the last convolution", ("bool(active) and isinstance(g[active[-1]], nn.Tanh) and active[-1] > last_convolution", "any(i > last_convolution for i in where(g, nn.Tanh))"),
+            ("active[:-1] != where(g, nn.ReLU)", "[i for i in active if not isinstance(g[i], nn.Tanh)] != where(g, nn.ReLU)"),
+            says="A tanh that is followed by another activation passes; tanh has to be the generator's last."),
     mistake("tanh has to be the very last module", ("active[-1] > last_convolution\n", "active[-1] == len(g) - 1\n"), says="A module behind the tanh that is no activation is taken for a violation."),
     mistake("D's sigmoid not allowed", ("    if active and isinstance(d[active[-1]], nn.Sigmoid):\n        active = active[:-1]\n", ""), says="A final sigmoid in the discriminator counts as a violation; the paper's own discriminator has one."),
+    mistake("D's sigmoid only behind its last convolution", ("isinstance(d[active[-1]], nn.Sigmoid):", "isinstance(d[active[-1]], nn.Sigmoid) and active[-1] > where(d, CONVOLUTIONS)[-1]:"),
+            says="The discriminator's last activation may be a sigmoid wherever it stands; here it has to stand behind the last convolution."),
     mistake("D's sigmoids all allowed", ("active != where(d, nn.LeakyReLU)", "[i for i in active if not isinstance(d[i], nn.Sigmoid)] != where(d, nn.LeakyReLU)"),
             says="A sigmoid passes anywhere in the discriminator; only its last activation may be one."),
     mistake("one LeakyReLU in D is enough", ("not active or active != where(d, nn.LeakyReLU)", "not where(d, nn.LeakyReLU)"), says="One LeakyReLU in the discriminator is taken to be enough; all its activations have to be."),
@@ -756,6 +785,7 @@ misconceptions(
             says="Whatever the discriminator's last activation is passes; apart from LeakyReLU only a sigmoid may end it."),
     mistake("the two activations mixed up", ("found.add(GENERATOR_ACTIVATION)", "found.add(\"discriminator activation\")"), ("found.add(DISCRIMINATOR_ACTIVATION)", "found.add(\"generator activation\")"),
             says="The names of the two activation guidelines are mixed up."),
+    mistake("evaluation mode", ("    found = set()", "    generator.eval(), discriminator.eval()\n    found = set()"), says="The models are left in evaluation mode; they are not to be changed."),
     mistake("a list", ("    return found", "    return sorted(found)"), says="The result is a list; a set of strings is wanted."),
     mistake("the first violation only", ("    return found", "    return set(sorted(found, key=GUIDELINES.index)[:1])"), says="Only the first violation is reported; the set holds all of them."),
     mistake("the kept guidelines", ("    return found", "    return set(GUIDELINES) - found"), says="The set holds the guidelines that are kept; it has to hold those that are broken."),

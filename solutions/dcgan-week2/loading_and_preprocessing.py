@@ -203,6 +203,12 @@ def _(case):
 
         return case.call(name, run, image, labels=("shape", "values"), policy=policy)
 
+    def kept(image, **options):  # whether the image that was passed is as before
+        before = image.mode, image.size, image.tobytes()
+        build_transform(**options)(image)
+        after = image.mode, image.size, image.tobytes()
+        return "as before" if after == before else "another mode" if image.mode != before[0] else "another size" if image.size != before[1] else "other pixels"
+
     def again_and_again(image, **options):  # whether the same image always gives the same tensor
         build = build_transform(**options)
         first, *others = [build(image) for _ in range(12)]
@@ -229,6 +235,7 @@ def _(case):
     ink = Image.new("RGB", (8, 8), (250, 194, 186))  # brightness 210 by the usual weights and by a plain mean, 205 by those of newer television
     transformed("a colour image for one channel", ink, policy={"tol": 0.04}, image_size=4, channels=1)
     case.record("the same image again and again", again_and_again(picture(20, 31, 3), image_size=16))
+    case.record("the image itself, after it was shrunk to 8 × 8", kept(picture(20, 31, 3), image_size=8), about="the image")
     edges = Image.fromarray(np.where(case.boolean(20, 31).cpu().numpy()[..., None], 255, 0).repeat(3, -1).astype(np.uint8))
     case.record("sharp edges, resized, stay within [−1, 1]", float(build_transform(16)(edges).abs().max()), at_most=1.00001, about="largest magnitude")
 
@@ -240,19 +247,26 @@ def _(case):
         palette = Image.fromarray(case.integers(0, 4, 4, 4).to(torch.uint8).cpu().numpy())
         palette.putpalette(case.integers(0, 256, 12).tolist())
         transformed("a palette image for three channels", palette, image_size=4)
+        inks = Image.new("P", (4, 4))  # colours of which every usual formula makes nearly the same brightness
+        inks.putpalette([250, 194, 186, 30, 30, 30])
+        inks.putpixel((1, 2), 1)
+        transformed("a palette image for one channel", inks, policy={"tol": 0.04}, image_size=4, channels=1)
     ### BEGIN HIDDEN TESTS
     transformed("48 × 48 (every seventh pixel)", picture(48, 48, 3), at=slice(None, None, 7), image_size=48, channels=3)
     transformed("one channel, the default size (every ninth pixel)", picture(64, 64), at=slice(None, None, 9), channels=1)
-    transformed("32 × 96, no resizing, two thirds cut off", blocks(2, 6, 16), at=slice(7, None, 16), policy={"tol": 0.05}, image_size=32)
+    transformed("32 × 96, no resizing, two thirds cut off (every third pixel)", picture(32, 96, 3), at=slice(None, None, 3), policy={"tol": 0.02}, image_size=32)
+    transformed("50 × 24, no resizing, half of it cut off (every third pixel)", picture(50, 24, 3), at=slice(None, None, 3), policy={"tol": 0.02}, image_size=24)
     transformed("32 × 64, enlarged to 64 × 128, grey", blocks(2, 4, 16).convert("L"), at=slice(15, None, 32), policy={"tol": 0.05}, image_size=64, channels=1)
     for number, (height, width) in enumerate([(37, 53), (51, 24), (100, 151)]):
         even = Image.new("RGB", (width, height), tuple(case.integers(0, 256, 3).tolist()))
         transformed(f"one colour, {height} × {width} to 24 × 24", even, at=slice(None, None, 23), policy={"tol": 0.02}, image_size=24)
-    short = picture(8, 13, 3)
-    before = short.tobytes()
-    build_transform(8)(short)
-    case.record("the image is not changed", short.tobytes() == before and short.mode == "RGB" and short.size == (13, 8))
+    case.record("the image is not changed", kept(picture(8, 13, 3), image_size=8) == "as before")
     with case.part("images of other modes"):
+        half = picture(9, 7, 3)
+        half.putalpha(128)
+        case.record("a half transparent image is not changed", [kept(half, image_size=4), kept(half, image_size=4, channels=1)], about="the image")
+        solid = Image.new("RGBA", (4, 4), (250, 194, 186, 255))
+        transformed("RGBA, nowhere transparent, for one channel", solid, policy={"tol": 0.04}, image_size=4, channels=1)
         transformed("black and white only, mode 1, for three channels", Image.fromarray(case.boolean(4, 4).cpu().numpy()), image_size=4)
         letters = picture(4, 4)
         letters.putalpha(255)
@@ -391,6 +405,18 @@ misconceptions(
         "modes not converted",
         ('            methodcaller("convert", "L" if channels == 1 else "RGB"),\n', "            *([transforms.Grayscale(1)] if channels == 1 else []),\n"),
         says="A grey, palette or transparent image keeps its mode, so it has another number of channels than asked for (or a palette's indices for colours). Convert it first.",
+    ),
+    mistake(
+        "only colour made grey",
+        ('methodcaller("convert", "L" if channels == 1 else "RGB")',
+         'transforms.Lambda(lambda image: image.convert("RGB") if channels == 3 else image.convert("L") if image.mode == "RGB" else image)'),  # fmt: skip
+        says="For one channel only RGB images are converted: of a palette image the numbers of its colours are taken for brightness, and a transparent one keeps all its channels.",
+    ),
+    mistake(
+        "shrunk in place",
+        ('methodcaller("convert", "L" if channels == 1 else "RGB")',
+         'transforms.Lambda(lambda image: (image.thumbnail([max(image.size) * image_size // min(image.size) + 1] * 2), image.convert("L" if channels == 1 else "RGB"))[1])'),  # fmt: skip
+        says="`thumbnail` shrinks the caller's image itself; take `resize`, which returns a new one.",
     ),
     mistake(
         "the size ignored",
@@ -603,6 +629,7 @@ def _(case):
     case.call("the ends, the middle, a quarter", denormalise, torch.tensor([-1.0, 0.0, 1.0, -0.5], device=case.device))
     case.call("one image", denormalise, case.uniform(3, 2, 4, low=-1.0))
     case.call("a batch that uses only a part of the range", denormalise, case.uniform(2, 1, 3, 3, low=-0.3, high=0.1))
+    case.call("a bright batch, all of it above 0", denormalise, case.uniform(2, 3, low=0.2, high=1.0))
     bytes_ = case.integers(0, 256, 2, 3, 4).float()
     case.call("there and back", denormalise, bytes_ / 127.5 - 1)
     case.call("float64 stays float64", denormalise, case.uniform(4, low=-1.0, dtype=torch.float64))
@@ -639,6 +666,7 @@ misconceptions(
         ("(x + 1) / 2", "(x - x.min()) / (x.max() - x.min())"),
         says="The smallest and largest value of the batch are stretched to 0 and 1, so the same image looks different in another batch (`normalize=True` of make_grid does that).",
     ),
+    mistake("left alone if not negative", ("return (x + 1) / 2", "return x.clone() if x.min() >= 0 else (x + 1) / 2"), says="A batch without a negative value is taken to be in [0, 1] already; a bright image of [−1, 1] has none either."),
     mistake("in place", ("return (x + 1) / 2", "return x.add_(1).div_(2)"), says="The caller's tensor is changed in place, and with it the training image. Compute a new one."),
     mistake("float32", ("(x + 1) / 2", "(x.float() + 1) / 2"), says="The result is float32 whatever came in; keep the dtype."),
     mistake(
@@ -730,7 +758,10 @@ def _(case):
         except NotImplementedError:
             raise
         except ValueError as error:
-            return "ValueError, names the file" if Path(path).name in str(error) else "ValueError, without the file's name"
+            said = str(error).replace("\\\\", "\\")  # as repr writes Windows's paths
+            if str(path) in said or os.path.realpath(path) in said:
+                return "ValueError, names the file"
+            return "ValueError, with the file's name and not its path" if Path(path).name in said else "ValueError, without the file's name"
         except Exception as error:
             return f"another error, {type(error).__name__}"
         try:
@@ -749,6 +780,18 @@ def _(case):
     def noise(*shape):
         return Image.fromarray(case.integers(0, 256, *shape).to(torch.uint8).cpu().numpy())
 
+    def damaged(name):  # a PNG with its pixels in two chunks, the head of the second overwritten: SyntaxError, which is no OSError
+        def chunk(kind, data):
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        rows = zlib.compress(b"".join(b"\0" + bytes(row) for row in case.integers(0, 256, 8, 15).tolist()))  # 8 × 5 pixels
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 8, 8, 2, 0, 0, 0))
+        (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows[:40]) + chunk(b"\0\0\0\0", rows[40:]) + chunk(b"IEND", b""))
+        return folder / name
+
+    import struct
+    import zlib
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         case.call("a PNG of 2 × 3 pixels", pixels, saved("small.png", noise(2, 3, 3)))
@@ -759,6 +802,7 @@ def _(case):
         case.call("a web page saved as .jpg", complaint, folder / "page.jpg")
         (folder / "nothing.png").touch()
         case.call("an empty file", complaint, folder / "nothing.png")
+        case.call("a PNG with four damaged bytes", complaint, damaged("damaged.png"))
         kept = read_image(saved("gone.png", noise(2, 2, 3)))
         (folder / "gone.png").unlink()
         case.record("the image outlives its file", torch.from_numpy(np.array(kept)))
@@ -793,6 +837,16 @@ misconceptions(
         "no name",
         ('{path} is not an image', "this is not an image"),
         says="The error does not name the file: nobody finds it among thousands.",
+    ),
+    mistake(
+        "the name alone",
+        ('{path} is not an image', "{Path(path).name} is not an image"),
+        says="The error names the file without its folder, and subfolders may each hold a file of that name. The path is wanted.",
+    ),
+    mistake(
+        "only OSError",
+        ("except Exception as error:", "except OSError as error:"),
+        says="Only OSError becomes a ValueError that names the file; PIL reports some damage with other errors (SyntaxError, for one), which go through.",
     ),
     mistake(
         "only files that do not open",
@@ -882,7 +936,7 @@ def read_image(path):
             image = Image.open(file)
             pixels = np.array(image.convert("RGB"))
         except Exception as error:
-            raise BrokenImage(Path(path).name) from error
+            raise BrokenImage(Path(path)) from error
     return Image.fromarray(pixels)
 
 
@@ -1047,6 +1101,8 @@ def _(case):
         case.call("subfolders, capital letters, and files that are no images", outcome, fill(root / "deep", ["x/1.png", "x/y/2.PNG", "3.jpeg", "w/4.JPG", "5.bmp"]))
         for name in ("notes.txt", "x/list.csv", "x/png", "thumbs.db"):
             (root / "deep" / name).write_text("no image")
+        for name in ("x/moving.gif", "scan.tiff"):  # images, but of other kinds
+            Image.new("RGB", (3, 4), "teal").save(root / "deep" / name)
         case.call("the same with such files beside them", outcome, root / "deep")
         broken = fill(root / "broken", ["one.png", "two.png!", "three.png", "four.jpg!", "s/five.png!", "s/six.png"])
         case.call("three broken files, refused by default", refusal, broken)
@@ -1087,6 +1143,11 @@ hints(
 )
 misconceptions(
     "ImageFolderDataset",
+    mistake(
+        "other kinds of images too",
+        ("in EXTENSIONS:", 'in EXTENSIONS | {".gif", ".tif", ".tiff"}:'),
+        says="Files of other kinds than EXTENSIONS are taken as well; they are to be passed over.",
+    ),
     mistake(
         "not looked at",
         ("                    read_image(path)\n", ""),
@@ -1470,6 +1531,9 @@ def _(case):
     case.record("another seed, another order", epochs(1, 23, 5, seed=1) != [one])
     case.record("seed 0 is the default", epochs(1, 23, 5, seed=0) == [one])
     case.record("the same order though noise is drawn in between", epochs(2, 23, 5, between=lambda: (torch.rand(7), random.random())) == [one, two])
+    first, second = build_dataloader(RandomDraws(23), 5, seed=0), build_dataloader(RandomDraws(23), 5, seed=1)
+    both = [[batch[0].tolist() for batch in loader] for loader in (first, second, first)]
+    case.record("the same order though another loader is made and used in between", both[::2] == [one, two] and both[1] == epochs(1, 23, 5, seed=1)[0])
     torch.manual_seed(case.integer(0, 1000))
     case.record("the same order though the notebook has another global seed", epochs(2, 23, 5) == [one, two])
     before = state()
@@ -1534,6 +1598,7 @@ misconceptions(
         ("        generator=torch.Generator().manual_seed(seed),  # decides the order, and seeds the workers\n", ""),
         says="`torch.manual_seed` seeds the global generator, from which the noise of every step draws too: one more draw, and the order is another. And the caller's random state is lost. Give the loader a generator of its own.",
     ),
+    mistake("one generator for all loaders", ("torch.Generator().manual_seed(seed)", 'vars(build_dataloader).setdefault("generator", torch.Generator()).manual_seed(seed)'), says="All loaders share one generator, seeded anew for each: a second loader changes the order of the first. Make a generator for each."),
     mistake("the seed ignored", ("manual_seed(seed)", "manual_seed(0)"), says="The order is the same for every seed: the generator has to be given the seed that was asked for."),
     mistake("a chance generator", ("torch.Generator().manual_seed(seed)", "(lambda g: (g.seed(), g)[1])(torch.Generator())"), says="The generator's seed is drawn from the system: the order cannot be repeated."),
     mistake(
@@ -1710,7 +1775,10 @@ def batch_problems(images: Tensor, image_size: int = 64, channels: int = 3) -> s
 def _(case):
     def problems(name, images, **options):
         def run(images):
-            return ", ".join(sorted(batch_problems(images, **options))) or "nothing"
+            found = batch_problems(images, **options)
+            if not isinstance(found, (set, frozenset)):
+                return "None, no set" if found is None else f"a {type(found).__name__}, no set"
+            return ", ".join(sorted(found)) or "nothing"
 
         return case.call(name, run, images)
 
@@ -1733,9 +1801,13 @@ def _(case):
     problems("too large", good(2, 3, 5, 5), image_size=4)
     problems("not square", good(2, 3, 4, 5), image_size=4)
     problems("one image without a batch axis", good(3, 4, 4), image_size=4)
+    problems("an axis too many at the end", good(2, 3, 4, 4, 1), image_size=4)
     x = good(2, 1, 2, 2)
     x[1, 0, 1, 1] = float("nan")
     problems("one NaN", x, **small)
+    x = x.clone()
+    x[0, 0, 1, 0] = 2.0
+    problems("one NaN, and a value above 1", x, **small)
     x = good(3, 1, 2, 2)
     x[2, 0, 0, 1] = float("inf")
     problems("one infinity", x, **small)
@@ -1757,6 +1829,11 @@ def _(case):
     x = good(1, 1, 2, 2).repeat(4, 1, 1, 1)
     x[3, 0, 1, 1] += 0.25 if x[3, 0, 1, 1] < 0.5 else -0.25
     problems("one pixel of the last image differs", x, **small)
+    x = torch.tensor([[[[-0.5, 0.25], [0.75, 0.5]]]], device=case.device)
+    problems("the same pixels in another order", torch.cat([x, x.flip(-1)]), **small)
+    x = x.repeat(2, 1, 1, 1)
+    x[1, 0, 0, 1] += 2 / 255
+    problems("one pixel is one byte's step brighter", x, **small)
     problems("zeros", torch.zeros(3, 1, 2, 2, device=case.device), **small)
     problems("−1 everywhere, two images", -torch.ones(2, 1, 2, 2, device=case.device), **small)
     problems("only one value too high", torch.tensor([[[[-0.2, 0.0], [1.01, 0.9]]]], device=case.device), **small)
@@ -1803,9 +1880,11 @@ misconceptions(
         ("tuple(images.shape[1:]) != (channels, image_size, image_size)", "images[0].numel() != channels * image_size**2"),
         says="Only the number of values is compared, so channels last passes.",
     ),
+    mistake("the first four axes", ("tuple(images.shape[1:])", "tuple(images.shape[1:4])"), says="Only four axes are compared, so a batch with a fifth passes."),
     mistake("the defaults", ("(channels, image_size, image_size)", "(3, 64, 64)"), says="The shape is compared with the defaults, whatever the caller asks for."),
     mistake("only NaN", ("not torch.isfinite(images).all()", "torch.isnan(images).any()"), says="Infinities pass; anything that is not finite is wrong."),
     mistake("only if all are", ("not torch.isfinite(images).all()", "not torch.isfinite(images).any()"), says="It is reported only when no value is finite; a single one is enough."),
+    mistake("minimum and maximum", ("(images < -1).any() or (images > 1).any()", "images.min() < -1 or images.max() > 1"), says="With a NaN in the batch, minimum and maximum are NaN as well, and a value out of range goes unnoticed."),
     mistake("only above", ("(images < -1).any() or (images > 1).any()", "(images > 1).any()"), says="Values below −1 pass."),
     mistake("only below", ("(images < -1).any() or (images > 1).any()", "(images < -1).any()"), says="Values above 1 pass."),
     mistake(
@@ -1832,6 +1911,7 @@ misconceptions(
     mistake("any pixel", ("(images == images[:1]).all()", "(images[1:] == images[:1]).any()"), says="One equal pixel is enough for it to call the images alike; all have to be."),
     mistake("constant images", ("len(images) > 1 and (images == images[:1]).all()", "(images == images.flatten()[0]).all()"), says="It looks for one value everywhere; equal images need not be of one colour."),
     mistake("only the first problem", ("return {name for name, broken in rules.items() if broken}", "return set([name for name, broken in rules.items() if broken][:1])"), says="It stops at the first problem; all of them are wanted."),
+    mistake("a list", ("return {name for name, broken in rules.items() if broken}", "return [name for name, broken in rules.items() if broken]"), says="The result is a list; a set is wanted."),
     mistake("what is right", ("if broken}", "if not broken}"), says="It names what is right, not what is wrong."),
     mistake(
         "clamped first",

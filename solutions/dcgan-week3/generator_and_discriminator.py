@@ -79,8 +79,8 @@ DATA_DIR = ""
 #
 # Five transposed convolutions as in the table. After each of the first four: batch-norm, then ReLU. After the fifth: tanh, and no batch-norm.
 #
-# Write it as you like: `nn.Sequential`, a `ModuleList`, a loop, your own names. The check loads its own weights into your parameters by their shapes, in the order in which you register them, and compares what comes out, in training and in
-# evaluation mode. If the shapes do not fit, it says which.
+# Write it as you like: `nn.Sequential`, a `ModuleList`, a loop, your own names. The check loads its own weights into your parameters by their shapes, in the order in which you register them (γ before β), and compares what comes out, in training
+# and in evaluation mode. If the shapes do not fit, it says which.
 
 # %% tags=["export"]
 class Generator(nn.Module):
@@ -120,12 +120,15 @@ def _(case):
         pass
 
     def loaded(network):
-        same = Same()
-        ordered = sorted(network.named_parameters(), key=lambda item: (-item[1].dim(), *[-size for size in item[1].shape]))
-        for number, (name, parameter) in enumerate(ordered):
+        def place(parameter):  # batch-norm's β, all zeros, comes behind its γ, whatever the two are called
+            return -parameter.dim(), *[-size for size in parameter.shape], parameter.dim() == 1 and not parameter.any()
+
+        same, shapes = Same(), []
+        for number, parameter in enumerate(sorted(network.parameters(), key=place)):
             child = nn.Module()
-            child.register_parameter(name.rsplit(".", 1)[-1], parameter)
+            child.register_parameter("bias" if shapes.count(parameter.shape) % 2 else "weight", parameter)
             same.add_module(f"{number:02d}", child)
+            shapes.append(parameter.shape)
         Same.__name__ = type(network).__name__
         case.initialise(same, by="order")
         return network
@@ -313,6 +316,33 @@ class Generator(nn.Module):
         return nn.functional.tanh(self.last(x))
 
 
+# %% tags=["alternative"]
+@alternative("a batch-norm of one's own, with parameters beta and gamma")
+class Generator(nn.Module):
+    def __init__(self, nz=100, ngf=64, nc=3):
+        super().__init__()
+
+        class Norm(nn.Module):
+            def __init__(self, n):
+                super().__init__()
+                self.beta, self.gamma = nn.Parameter(torch.zeros(n)), nn.Parameter(torch.ones(n))
+                self.register_buffer("mean", torch.zeros(n))
+                self.register_buffer("variance", torch.ones(n))
+
+            def forward(self, x):
+                return nn.functional.batch_norm(x, self.mean, self.variance, self.gamma, self.beta, self.training)
+
+        c = [nz, 8 * ngf, 4 * ngf, 2 * ngf, ngf, nc]
+        self.kernels = nn.ParameterList([nn.Parameter(0.02 * torch.randn(a, b, 4, 4)) for a, b in zip(c, c[1:])])
+        self.norms = nn.ModuleList([Norm(n) for n in c[1:5]])
+
+    def forward(self, z):
+        x = nn.functional.conv_transpose2d(z, self.kernels[0])
+        for norm, kernel in zip(self.norms, self.kernels[1:]):
+            x = nn.functional.conv_transpose2d(norm(x).relu(), kernel, stride=2, padding=1)
+        return x.tanh()
+
+
 # %% [markdown]
 # ### Try it: the shapes, layer by layer
 #
@@ -380,12 +410,15 @@ def _(case):
         pass
 
     def loaded(network):
-        same = Same()
-        ordered = sorted(network.named_parameters(), key=lambda item: (-item[1].dim(), *[-size for size in item[1].shape]))
-        for number, (name, parameter) in enumerate(ordered):
+        def place(parameter):  # batch-norm's β, all zeros, comes behind its γ, whatever the two are called
+            return -parameter.dim(), *[-size for size in parameter.shape], parameter.dim() == 1 and not parameter.any()
+
+        same, shapes = Same(), []
+        for number, parameter in enumerate(sorted(network.parameters(), key=place)):
             child = nn.Module()
-            child.register_parameter(name.rsplit(".", 1)[-1], parameter)
+            child.register_parameter("bias" if shapes.count(parameter.shape) % 2 else "weight", parameter)
             same.add_module(f"{number:02d}", child)
+            shapes.append(parameter.shape)
         Same.__name__ = type(network).__name__
         case.initialise(same, by="order")
         return network
@@ -550,6 +583,34 @@ class Discriminator(nn.Module):
         return (self.features(x) * self.weight).sum((1, 2, 3))
 
 
+# %% tags=["alternative"]
+@alternative("a batch-norm of one's own, with parameters gamma and beta")
+class Discriminator(nn.Module):
+    def __init__(self, nc=3, ndf=64):
+        super().__init__()
+
+        class Norm(nn.Module):
+            def __init__(self, n):
+                super().__init__()
+                self.gamma, self.beta = nn.Parameter(torch.ones(n)), nn.Parameter(torch.zeros(n))
+                self.register_buffer("mean", torch.zeros(n))
+                self.register_buffer("variance", torch.ones(n))
+
+            def forward(self, x):
+                return nn.functional.batch_norm(x, self.mean, self.variance, self.gamma, self.beta, self.training)
+
+        c = [nc] + [ndf * 2**k for k in range(4)]
+        self.down = nn.ModuleList([nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in zip(c, c[1:])])
+        self.norms = nn.ModuleList([nn.Identity(), *[Norm(n) for n in c[2:]]])
+        self.last = nn.Conv2d(c[-1], 1, 4, bias=False)
+
+    def forward(self, x):
+        for layer, norm in zip(self.down, self.norms):
+            x = norm(layer(x))
+            x = torch.where(x > 0, x, 0.2 * x)
+        return torch.squeeze(self.last(x), (1, 2, 3))
+
+
 # %% [markdown]
 # ### Try it: the discriminator, layer by layer
 
@@ -620,6 +681,19 @@ def _(case):
     case.record("running statistics are left alone", [float(network[2].running_mean.abs().max()), float((network[2].running_var - 1).abs().max())])
     one, other = (fresh(nn.Conv2d(8, 8, 4, bias=False)).apply(init_weights)[0].weight for _ in range(2))
     case.record("two layers get different weights", not torch.equal(one, other))
+    pair = [fresh(nn.Conv2d(3, 4, 4, bias=False), nn.ConvTranspose2d(4, 3, 4, bias=False), nn.BatchNorm2d(6)) for _ in range(2)]
+    for network in pair:
+        torch.manual_seed(5)
+        network.apply(init_weights)
+    same = {type(one).__name__: "the same" if torch.equal(one.weight, other.weight) else "others" for one, other in zip(*pair)}
+    case.record("twice with torch's generator seeded alike outside", same, about="the second weights of")
+
+    def left(*layers):
+        network = fresh(*layers).apply(init_weights)
+        return {type(layer).__name__: "left alone" if all(bool((parameter == 7).all()) for parameter in layer.parameters()) else "changed" for layer in network}
+
+    case.record("a fully connected layer", left(nn.Linear(5, 4)), about="what becomes of")
+    case.record("other norms", left(nn.LayerNorm(6), nn.GroupNorm(2, 6), nn.InstanceNorm2d(6, affine=True)), about="what becomes of")
     ### BEGIN HIDDEN TESTS
     inner = fresh(nn.Sequential(nn.Conv2d(16, 64, 4, bias=False), nn.Sequential(nn.BatchNorm2d(4096))))
     inner.apply(init_weights)
@@ -632,6 +706,7 @@ def _(case):
     case.record("many input channels", spread(wide[0].weight), tol=0.1)
     small = fresh(nn.ConvTranspose2d(4, 256, 4, bias=False)).apply(init_weights)
     case.record("few input channels", spread(small[0].weight), tol=0.1)
+    case.record("other layers with weights", left(nn.Embedding(5, 4), nn.PReLU(3), nn.Bilinear(2, 3, 4)), about="what becomes of")
     ### END HIDDEN TESTS
 
 
@@ -666,6 +741,10 @@ misconceptions(
     mistake("Kaiming", (CONV, "nn.init.kaiming_normal_(module.weight, 0.2)"), says="The convolutions have He's initialisation, whose deviation depends on the layer's size; the paper's is 0.02 for all."),
     mistake("only Conv2d", ("(nn.Conv2d, nn.ConvTranspose2d)", "nn.Conv2d"), says="Transposed convolutions are left alone (ConvTranspose2d is not a kind of Conv2d), so the generator keeps PyTorch's default."),
     mistake("only ConvTranspose2d", ("(nn.Conv2d, nn.ConvTranspose2d)", "nn.ConvTranspose2d"), says="Plain convolutions are left alone, so the discriminator keeps PyTorch's default."),
+    mistake("another generator", (CONV, CONV[:-1] + ", generator=source)"), ("    if isinstance(module, (nn", "    source = torch.Generator()\n    source.seed()\n    if isinstance(module, (nn"), says="The convolutions' weights come from another generator than torch's global one (numpy's, or one made here), so `torch.manual_seed` outside does not make them again."),
+    mistake("Linear too", ("(nn.Conv2d, nn.ConvTranspose2d)", "(nn.Conv2d, nn.ConvTranspose2d, nn.Linear)"), says="Fully connected layers are initialised as well; only convolutions and batch-norm are, all else is left alone."),
+    mistake("every norm", ("isinstance(module, nn.BatchNorm2d)", "isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d))"), says="Other norms than batch-norm are initialised as well; they are to be left alone."),
+    mistake("everything with a weight", ("    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):", '    if isinstance(getattr(module, "weight", None), Tensor) and not isinstance(module, nn.BatchNorm2d):'), says="Every layer that has a weight is initialised like a convolution; kinds of layer that are not named are left alone."),
     mistake("not in place", (CONV, "module.weight.detach().clone().normal_(0.0, 0.02)"), says="Convolutions are not changed: a copy of the weights is filled and thrown away."),
     mistake("seeded", ("    if isinstance(module, (nn", "    torch.manual_seed(0)\n    if isinstance(module, (nn"), says="The generator is seeded at every call, so layers of one shape get the very same weights."),
     mistake("new parameters", (CONV, "module.weight = nn.Parameter(0.02 * torch.randn_like(module.weight))"), says="The weights are replaced by new parameters; an optimiser made before would go on with the old ones. Fill them in place."),
@@ -702,6 +781,8 @@ def init_weights(module):
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.dim() == 4:
             parameter.data.normal_(0, 0.02)
+        elif getattr(module, "running_mean", None) is None:
+            continue  # no batch-norm
         elif name == "weight":
             parameter.data.normal_(1, 0.02)
         elif name == "bias":
@@ -873,6 +954,7 @@ def build_criterion():
 # | learning rate | 0.0002, since 0.001 was “too high” | the same by default | |
 # | $\beta_1$ | 0.5, since 0.9 “resulted in training oscillation and instability” | the same by default | the other player moves: old gradients mislead |
 # | $\beta_2$ | not mentioned | 0.999 | Adam's default |
+# | all else | not mentioned | PyTorch's defaults ($\varepsilon = 10^{-8}$) | |
 
 # %% tags=["export"]
 def build_optimizers(
