@@ -81,7 +81,8 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """
     mean = train.mean(dim=0)
     deviation = train.std(dim=0, correction=0)
-    deviation = torch.where(deviation == 0, torch.ones_like(deviation), deviation)
+    constant = (train == train[0]).all(dim=0)  # asked of the values: the deviation of equal numbers may be rounded to 1e-8
+    deviation = torch.where(constant, torch.ones_like(deviation), deviation)
     return (train - mean) / deviation, (test - mean) / deviation
 
 
