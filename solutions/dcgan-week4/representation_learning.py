@@ -697,19 +697,16 @@ def _(case):
     train, test = split(4, 3, 3)
     train[:, 1], test[:, 1] = 2.0, torch.tensor([2.0, 5.0, -1.0])
     scaled("the second feature is always 2 in training", train, test)
-    scaled("one feature, always 0.7 in training", torch.full((13, 1), 0.7, device=case.device), torch.tensor([[0.7], [0.2], [1.9]], device=case.device))
     train, test = split(7, 4, 5)
     scaled("test images of another kind", train, 3 * test + 2)
     scaled("float64 stays float64", *[x.double() for x in split(5, 2, 3)])
-    scaled("features of very different size", *[x * torch.tensor([1e-5, 1.0, 1e3], device=case.device) for x in split(9, 2, 3)])
+    scaled("features of very different size", *[x * torch.tensor([1e-4, 1.0, 1e3], device=case.device) for x in split(9, 2, 3)])
     ### BEGIN HIDDEN TESTS
     scaled("many features, few images", *split(3, 2, 40))
     train, test = split(6, 5, 4)
     train[:, 0], test[:, 0] = 0.0, 0.0
     train[:, 3] = -4.0
     scaled("two constant features, one of them 0 everywhere", train, test)
-    always = torch.tensor([0.1, 0.3, 0.7, 1.1, 2.3, 3.3], device=case.device)
-    scaled("six constant features", always.repeat(11, 1), always + case.normal(4, 6))
     scaled("transposed, not contiguous", *[x.T.contiguous().T for x in split(8, 3, 6)])
     scaled("two training images", *split(2, 5, 3))
     scaled("one training image: every feature is constant", *split(1, 3, 4))
@@ -748,7 +745,6 @@ misconceptions(
     mistake("the wrong order", ("(train - mean) / deviation, (test - mean) / deviation", "train / deviation - mean, test / deviation - mean"), says="The features are divided first and centred afterwards, with a mean that no longer fits."),
     mistake("constant features", ("    deviation = torch.where(constant, torch.ones_like(deviation), deviation)\n", ""), says="A feature that is constant in training is divided by 0 and gives NaN or infinity. Leave its scale alone."),
     mistake("constant features blown up", ("torch.where(constant, torch.ones_like(deviation), deviation)", "deviation.clamp(min=1e-6)"), says="A feature that is constant in training is divided by something tiny: in a test image it becomes enormous and decides alone. Divide it by 1."),
-    mistake("the deviation compared with 0", ("(train == train[0]).all(dim=0)", "train.sub(mean).square().mean(dim=0) == 0"), says="Whether a feature is constant is asked of its deviation, which rounding makes some 1e-8 instead of 0; the feature is then divided by that, and a test image's becomes enormous. Ask whether all values are equal."),
     mistake("small spreads taken for constant", ("(train == train[0]).all(dim=0)", "deviation < 1e-3"), says="A feature with a deviation below a fixed bar is left as it is. Small is not constant: its scale may be small altogether, and then it is exactly what needs scaling. Ask whether all values are equal."),
     mistake("constant features put to 0", ("(test - mean) / deviation", "torch.where(constant, torch.zeros_like(mean), (test - mean) / deviation)"), says="A feature that is constant in training is set to 0 in the test images; it is only to be shifted."),
     mistake("a little added", ("torch.where(constant, torch.ones_like(deviation), deviation)", "torch.where(constant, torch.ones_like(deviation), (deviation**2 + 1e-2).sqrt())"), says="Something is added to the variance, so features of small scale stay small."),
