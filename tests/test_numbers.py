@@ -40,6 +40,9 @@ LEAST_ROOM = 1.0
 DECIDING = tuple(module for module in JUDGING if module not in ("audit", "mutants", "patterns"))
 """The package's modules that decide whether an answer passes: what was measured stays right where others change."""
 
+TIME_LIMIT = 600.0
+"""Seconds for one answer: numbers are measured here, and the machine may be busy."""
+
 KEPT = ROOT / "data" / "stress"
 PAGE = ROOT / "docs" / "numbers.md"
 
@@ -128,9 +131,10 @@ def measure(key: str, count: int, kept: Path | None = None, root: str = str(ROOT
 def measure_exercise(bench: Bench, some: Sequence[int], room: Room) -> None:
     """Add to `room` what right solutions of an exercise use on these seeds."""
     notebook, points = bench.notebook, bench.notebook.checks[bench.name].points
-    references = bench.answers(bench.exercise, some)
+    references = bench.answers(bench.exercise, some, time_limit=TIME_LIMIT)
     for style, source in [("the reference again", bench.exercise), *notebook.alternatives(bench.name)]:
-        for seed, reference, found in zip(some, references, bench.answers(source, some), strict=True):
+        answers = bench.answers(source, some, time_limit=TIME_LIMIT)
+        for seed, reference, found in zip(some, references, answers, strict=True):
             verdict = judge(found, CheckRecording(bench.name, points, reference, stubs=notebook.stubs))
             room.tried += 1
             if not verdict.passed:
