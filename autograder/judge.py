@@ -550,8 +550,11 @@ def _ends_early(answer: Answer) -> bool:
 
 
 def _same_end(one: Answer, other: Answer, part: str | None) -> bool:
+    """Whether two answers lack a case for the same reason: the same exception, or neither raised and neither recorded it."""
     ends = one.ending(part), other.ending(part)
-    return ends[0] is not None and ends[1] is not None and _same_error(ends[0], ends[1])
+    if ends[0] is None or ends[1] is None:
+        return ends[0] is ends[1]
+    return _same_error(ends[0], ends[1])
 
 
 def _agrees_with_mistake(case: CaseRecord, theirs: CaseRecord, found: CaseRecord) -> bool:

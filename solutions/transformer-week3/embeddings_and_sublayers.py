@@ -414,7 +414,7 @@ misconceptions(
     ),
     mistake(
         "a table of fixed size",
-        ("positional_encoding(int(positions.max()) + 1, x.size(2))", "positional_encoding(5000, x.size(2))"),
+        ("positional_encoding(int(positions.max()) + 1, x.size(2))", "positional_encoding(2000, x.size(2))"),
         says="The encoding has a fixed number of rows, and a given position may be larger than any such number. Make as many rows as the largest position needs.",
     ),
     mistake(
