@@ -15,8 +15,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,6 +106,7 @@ def measure(key: str, count: int, kept: Path | None = None, root: str = str(ROOT
     Args:
         kept: folder of what was measured before, which is not measured again where it is the same; it is added to as the work goes on.
     """
+    parent = parent_process()
     notebooks = read_all(Path(root))
     notebook = next(item for item in notebooks if item.key == key)
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ def measure(key: str, count: int, kept: Path | None = None, root: str = str(ROOT
         os.chdir(folder)
         for bench in benches(notebook, papers):
             room = rooms[bench.name]
-            while room.seeds < count:
+            while room.seeds < count and (parent is None or parent.is_alive()):  # nobody waits for an orphan
                 began, some = time.monotonic(), seeds(count)[room.seeds : room.seeds + 25]
                 measure_exercise(bench, some, room)
                 room.seconds = round(room.seconds + time.monotonic() - began, 1)
@@ -217,6 +219,13 @@ def test_what_was_measured_is_kept_and_gone_on_with(built_course: Path, tmp_path
     assert measure(notebook.key, 3, tmp_path, str(built_course))["double"].content == first["double"].content
 
 
+def test_an_orphan_measures_nothing_more(built_course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [notebook] = read_all(built_course)
+    monkeypatch.setattr("tests.test_numbers.parent_process", lambda: SimpleNamespace(is_alive=lambda: False))
+    rooms = measure(notebook.key, 2, tmp_path, str(built_course))
+    assert [room.seeds for room in rooms.values()] == [0, 0]
+
+
 def test_the_page_of_numbers_says_what_is_kept() -> None:
     keys = [notebook.key for notebook in read_all(ROOT)]
     kept = {key: read_kept(KEPT, key) for key in keys}
@@ -259,7 +268,8 @@ def page(rooms: Mapping[str, Mapping[str, Room]]) -> str:
         "Written by `make stress`. Each exercise is solved by the reference again and by every other right solution in the notebook's source, on",
         "many seeds, and each answer is judged by the reference's on that seed. A value may differ by the tolerance of its type times the sum of its",
         "magnitude and of the largest in its tensor (`TOLERANCE` in autograder/judge.py; a few cases set another). The share is the difference over that",
-        "bound: at 100 % a right solution would be turned away. What has changed since it was tried is tried anew by the next `make stress`.",
+        "bound: at 100 % a right solution would be turned away. An exercise that has changed since it was tried counts with what it was until the next",
+        "`make stress`, which tries it anew.",
         "",
         f"**{sum(room.tried for room in every):,} right answers to {len(every)} exercises on "
         + (f"{fewest}" if fewest == most else f"{fewest} to {most}")

@@ -655,7 +655,7 @@ for name, per_class in (("1,000", 100), ("50", 5)):
 #
 # The test images are measured with the **training** images' $\mu$ and $\sigma$. Their own would be information from the test set, and one test image alone would have no deviation.
 #
-# A feature that never varies has $\sigma = 0$. On a computer it often has a little more: the mean of thirteen times 0.7 is rounded, every value then differs from it by some $10^{-8}$, and so does $\sigma$ from 0. The values themselves are exact.
+# A feature that never varies has $\sigma = 0$. On a computer it often has a little more: the mean of thirteen times 0.7 is rounded, every value then differs from it by some $10^{-7}$, and so does $\sigma$ from 0. The values themselves are exact.
 
 
 # %% tags=["export"]

@@ -599,23 +599,23 @@ def _(case):
         before = list(texts)
         written = summarize(texts)
         shape = f"{len(written)} summaries" + ("" if all(isinstance(text, str) for text in written) else ", not all of them strings")
-        case.record(f"{name}: what comes back", f"a {type(written).__name__} of {shape}", about="it")
-        case.record(f"{name}: the texts afterwards", "as they were" if texts == before else "changed", about="they are")
+        case.record(f"{name}: what comes back", f"a {type(written).__name__} of {shape}", about="the result")
+        case.record(f"{name}: the texts afterwards", "as before" if texts == before else "changed", about="their state")
         return written
 
     form("one text", ["Ada Baker was voted mayor by a few hundred votes. It happened in Milton. On Monday the square was full early."])
     seeds = {domain: case.integer(0, 2**31 - 1) for domain in ("news", "chats")}
     form("three texts", [record["text"] for record in drawn("news", seeds["news"], 3)])
     texts = [record["text"] for domain, seed in seeds.items() for record in drawn(domain, seed, 5)]
-    case.record("no text: what comes back", f"{len(summarize([]))} summaries", about="it")
+    case.record("no text: what comes back", f"{len(summarize([]))} summaries", about="the result")
     written = form("ten texts", texts)
     tokens = {token for summary in written if isinstance(summary, str) for token in re.findall(r"<\w+>|▁", summary)}
-    case.record("special tokens in the summaries", ", ".join(sorted(tokens)) or "none", about="they are")
-    case.record("the longest summary", "longer than 60 words" if max(len(str(summary).split()) for summary in written) > 60 else "at most 60 words", about="it has")
+    case.record("special tokens in the summaries", ", ".join(sorted(tokens)) or "none", about="what was found")
+    case.record("the longest summary", "longer than 60 words" if max(len(str(summary).split()) for summary in written) > 60 else "at most 60 words", about="its length")
     again = summarize(texts[::-1])[::-1]
-    case.record("the same texts in reverse order", "the same summaries, in reverse order" if again == written else "other summaries, or another order", about="they give")
+    case.record("the same texts in reverse order", "the same summaries, in reverse order" if again == written else "other summaries, or another order", about="the result")
     twice = summarize([texts[0], texts[7], texts[0]])
-    case.record("a text that comes twice", f"{len(twice)} summaries" + (", equal ones for equal texts" if len(twice) == 3 and twice[0] == twice[2] == written[0] else ", and not the same for the same text"), about="it gives")
+    case.record("a text that comes twice", f"{len(twice)} summaries" + (", equal ones for equal texts" if len(twice) == 3 and twice[0] == twice[2] == written[0] else ", and not the same for the same text"), about="the result")
     form("an empty text among others", [texts[0], "", texts[1]])
     form("a very long text and a short one", [" ".join(texts * 12), texts[3]])
     form("letters that no training text had", ["Жанна ☃ 漢字. " + texts[0]])
