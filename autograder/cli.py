@@ -137,11 +137,12 @@ def audit(
     from autograder.audit import Plan, checks_page
     from autograder.audit import audit as audit_all
     from autograder.notebook import UnknownAssignment
+    from autograder.workers import temporary_files_in_one_folder
 
     root = find_root()
     progress, task = bar("auditing", None, as_json)
     try:
-        with progress:
+        with progress, temporary_files_in_one_folder():
             results = audit_all(
                 root,
                 assignments,

@@ -190,15 +190,19 @@ def _with_code(text: str) -> str:
 
 def _table(results: Sequence[Result]) -> list[str]:
     rows = []
-    for result in results:
+    notes = [_MATCHED.get(result.get("matched_by") or "", "") for result in results]
+    told = any(notes)
+    for result, note in zip(results, notes, strict=True):
         verdict = verdict_of(result)
+        cell = f"<td>{note}</td>" if told else ""
         rows.append(
             f'<tr><td><a href="#{anchor(verdict.check)}"><code>{escape(verdict.check)}</code></a></td>'
             f'<td class="{verdict.status}"><span class="sign">{SIGNS[verdict.status]}</span> {STATUSES[verdict.status]}</td>'
             f'<td class="points">{verdict.points} of {verdict.max_points}</td>'
-            f"<td>{_misconception(verdict)}</td><td>{_MATCHED.get(result.get('matched_by') or '', '')}</td></tr>"
+            f"<td>{_misconception(verdict)}</td>{cell}</tr>"
         )
-    head = "<tr><th>Exercise</th><th>Result</th><th>Points</th><th>Recognised as</th><th>Its cell</th></tr>"
+    titles = ["Exercise", "Result", "Points", "Recognised as", *(["Its cell"] if told else [])]
+    head = f"<tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>"
     return ['<table class="list"><thead>', head, "</thead><tbody>", *rows, "</tbody></table>"]
 
 
@@ -386,7 +390,7 @@ def _checks(by_check: Mapping[tuple[str, str], Sequence[Result]]) -> list[str]:
         counts = Counter(_status(row) for row in rows)
         known = Counter(line(row["misconception"]) for row in rows if row.get("misconception"))
         badges = [
-            f'<span class="badge">{escape(name)}</span>&nbsp;×{count}'
+            f'<span class="counted"><span class="badge">{escape(name)}</span> ×{count}</span>'
             for name, count in sorted(known.items(), key=lambda item: (-item[1], item[0]))[:3]
         ]
         reasons = [
@@ -411,7 +415,9 @@ def _heat(
 ) -> list[str]:
     spans = Counter(notebook for notebook, _ in columns)
     starts = {column for at, column in enumerate(columns) if at and columns[at - 1][0] != column[0]}
-    above = "".join(f'<th colspan="{span}">{escape(line(notebook))}</th>' for notebook, span in spans.items())
+    above = "".join(
+        f'<th colspan="{span}">{escape(line(notebook)).replace("_", "_<wbr>")}</th>' for notebook, span in spans.items()
+    )
     heads = "".join(
         f'<th class="up{_edge(column, starts)}"><span>{escape(line(column[1]))}</span></th>' for column in columns
     )
@@ -541,6 +547,7 @@ table{border-collapse:collapse;width:100%}
 .list{margin:1.2rem 0}
 .list th,.list td{text-align:left;padding:.4rem .6rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 .list th{color:var(--soft);font-weight:600;font-size:.85rem}
+.counted{white-space:nowrap}.counted .badge{white-space:normal}
 .list .points,.heat .points{white-space:nowrap;font-variant-numeric:tabular-nums}
 td.passed{color:var(--passed)}td.partial{color:var(--partial)}td.not_attempted{color:var(--idle)}
 td.wrong,td.error,td.missing,td.timeout,td.kernel_died,td.unreadable{color:var(--failed)}

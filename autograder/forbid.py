@@ -50,8 +50,9 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
         cells: sources of the learner's other cells: what the exercise calls from them counts as its own.
         patterns: qualified names with `*` wildcards ("torch.nn.Transformer*"); "torch.Tensor.softmax" means a method of that name.
 
-    Only what is used counts: a name in an annotation, a docstring or an `isinstance` test is not a call. Source that does not parse has no
-    uses here; it also runs nowhere.
+    Only what is used counts: a name in an annotation, a docstring or an `isinstance` test is not a call. Neither is a method of the
+    exercise's own classes, `layer.backward(…)` say: whose method it is shows when it runs, and autograder/watch.py looks then. Source that
+    does not parse has no uses here; it also runs nowhere.
     """
     if not patterns:
         return []
@@ -64,6 +65,13 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
 
     found: dict[tuple[str, int], Use] = {}
     lines = exercise.splitlines()
+    own_methods = {
+        f"?.{member.name}"
+        for node in ast.walk(main)
+        if isinstance(node, ast.ClassDef)
+        for member in node.body
+        if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
     seen: set[str] = set()
     queue: list[tuple[ast.stmt, bool]] = [(statement, True) for statement in main.body]
     while queue:
@@ -71,7 +79,7 @@ def forbidden_uses(exercise: str, cells: Sequence[str], patterns: Sequence[str])
         for expression, scope in _used(statement, names):
             name = _qualified(expression, scope)
             for pattern in patterns:
-                if _matches(name, pattern):
+                if name not in own_methods and _matches(name, pattern):
                     line = expression.lineno
                     text = lines[line - 1].strip() if own and 0 < line <= len(lines) else ""
                     found.setdefault((pattern, line), Use(name, line, text[:100]))

@@ -1075,7 +1075,7 @@ def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise GradingError(
-                f"the solution of {notebook.key} does not run, so nothing can be graded: {done.stderr.strip()}"
+                f"the solution of {notebook.key} gives no recording on this run's --seed, so nothing can be graded: {done.stderr.strip()}"
             )
         for suffix in (".safetensors", ".json"):
             part.with_suffix(suffix).replace(stem.with_suffix(suffix))

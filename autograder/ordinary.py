@@ -38,6 +38,7 @@ from autograder.engine import (
 from autograder.sandbox import plain_environment
 
 START = 180.0  # seconds a kernel may take to start: it imports torch
+LONGEST_SOCKET = 100  # bytes of a path, a number behind it; macOS allows 104, Linux 108
 _SEEDING = """def _seed(seed):
     import random, numpy, torch
     random.seed(seed)
@@ -46,6 +47,17 @@ _SEEDING = """def _seed(seed):
 _seed({seed!r})
 del _seed
 """
+
+
+def sockets_in(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Traits of a `KernelManager` that talks to its kernel by sockets in `folder`: no ports to collide, nothing for others on the machine to hear.
+
+    Empty, which leaves it TCP, where there are none, or where the folder's name is too long for one.
+    """
+    name = Path(folder) / "kernel"
+    if os.name != "posix" or len(os.fsencode(name)) > LONGEST_SOCKET:
+        return {}
+    return {"transport": "ipc", "ip": str(name)}
 
 
 class OrdinaryKernels:
@@ -88,7 +100,8 @@ class OrdinaryKernel:
         self._answers_left = limits.answers
         self._closed = threading.Event()
         own = plain_environment(str(self._work), path, os.environ.get("PATH", ""))
-        self._manager = KernelManager(kernel_name="python3")
+        self._sockets = tempfile.mkdtemp(prefix="autograder-sockets-")  # not where the submission works, and may delete
+        self._manager = KernelManager(kernel_name="python3", **sockets_in(self._sockets))
         try:
             self._manager.start_kernel(
                 env={**os.environ, **own, "TMPDIR": tempfile.gettempdir(), **env},
@@ -248,7 +261,8 @@ class OrdinaryKernel:
         for process in family[1:]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        shutil.rmtree(self._work, ignore_errors=True)
+        for folder in (self._work, self._sockets):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _append(outputs: list[Any], message: dict[str, Any], limits: Limits) -> None:

@@ -25,9 +25,11 @@ from autograder import lean  # noqa: F401  before nbformat
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from autograder.build import read_all
 from autograder.notebook import Notebook, SourceError
+from autograder.ordinary import sockets_in
 from autograder.papers_view import papers_before, visible_papers
 from autograder.verdict import MIME
 
@@ -151,7 +153,11 @@ def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: i
     notebook = next(item for item in notebooks if item.key == key)
     target = out / notebook.assignment / f"{notebook.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as papers, tempfile.TemporaryDirectory() as work:
+    with (
+        tempfile.TemporaryDirectory() as papers,
+        tempfile.TemporaryDirectory() as work,
+        tempfile.TemporaryDirectory() as sockets,
+    ):
         os.environ["PYTHONPATH"] = str(papers_before(notebook, notebooks, root, Path(papers)))
         if jobs > 1:  # kernels side by side must not fight over the cores
             os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
@@ -161,6 +167,7 @@ def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: i
             papermill.execute_notebook(
                 str(_built(root, key)), str(target),
                 parameters=parameters, progress_bar=False, kernel_name="python3", cwd=work,
+                config=Config(KernelManager=sockets_in(sockets)),
             )  # fmt: skip
         except PapermillExecutionError as failure:
             error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}"

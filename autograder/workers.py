@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 
@@ -24,3 +28,18 @@ def start_server() -> None:
         from multiprocessing.forkserver import ensure_running
 
         ensure_running()
+
+
+@contextlib.contextmanager
+def temporary_files_in_one_folder() -> Iterator[None]:
+    """Processes started in here put their temporary files into one folder, which goes with all that those that were killed left in it."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="autograder-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before

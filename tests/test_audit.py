@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import autograder.audit as audit_module
 from autograder.audit import ExerciseAudit, Plan, audit, drawn, read_kept
 from autograder.build import read_all
 from autograder.workbench import Bench
+from autograder.workers import temporary_files_in_one_folder
 from tests.conftest import SMALL
 
 
@@ -108,3 +113,12 @@ def test_what_is_tried_again_is_drawn_by_a_text_and_has_the_asked_size(course: P
     assert drawn(notebooks, 1, "a") == drawn(notebooks, 1, "a")
     assert {next(iter(drawn(notebooks, 1, str(text)).values()))[0] for text in range(20)} == {"double", "Affine"}
     assert sum(map(len, drawn(notebooks, 99, "a").values())) == 2
+
+
+def test_what_a_killed_process_leaves_behind_goes_with_the_audits_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", before := tempfile.gettempdir())
+    source = "import os, tempfile; print(tempfile.mkdtemp(), flush=True); os.kill(os.getpid(), 9)"
+    with temporary_files_in_one_folder():
+        left = Path(subprocess.run([sys.executable, "-c", source], capture_output=True, text=True).stdout.strip())
+        assert left.is_dir() and left.parent.parent == Path(before)
+    assert not left.exists() and os.environ["TMPDIR"] == before

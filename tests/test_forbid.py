@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from autograder.build import read_all
 from autograder.forbid import forbidden_uses
+from autograder.watch import ForbiddenCall, watching
+from tests.conftest import ROOT
 
 ATTENTION = ["torch.nn.functional.scaled_dot_product_attention", "torch.nn.MultiheadAttention", "torch.nn.Transformer*"]
 SOFTMAX = ["torch.softmax", "torch.nn.functional.softmax", "torch.nn.Softmax", "torch.Tensor.softmax"]
@@ -85,3 +89,33 @@ def test_the_line_and_its_text_are_told() -> None:
     (use,) = forbidden_uses("def f(q):\n    x = 1\n    return F.scaled_dot_product_attention(q, q, q)", [], ATTENTION)
     assert use.line == 3
     assert "return F.scaled_dot_product_attention(q, q, q)" in str(use)
+
+
+def test_a_method_of_the_exercises_own_class_is_no_tensors() -> None:
+    patterns = ["torch.Tensor.backward", "torch.autograd.backward"]
+    own = "class Affine:\n    def backward(self, d):\n        return d @ self.W.T\n\ndef gradients(x):\n    return Affine().backward(x)"
+    assert not forbidden_uses(own, [], patterns)
+    assert forbidden_uses(own.replace("def backward", "def back"), [], patterns)
+    assert forbidden_uses(own + "\n\ndef cheat(loss):\n    torch.autograd.backward(loss)", [], patterns)
+
+
+CALLS = {"softmax": "x.softmax(-1)", "log_softmax": "x.log_softmax(-1)", "backward": "loss.backward()", "requires_grad_": "x.requires_grad_()",
+         "cov": "x.cov()", "corrcoef": "x.corrcoef()"}  # fmt: skip
+METHODS = sorted(
+    {
+        pattern.removeprefix("torch.Tensor.")
+        for notebook in read_all(ROOT)
+        for cell in notebook.checks.values()
+        for pattern in cell.check.forbid
+        if pattern.startswith("torch.Tensor.")
+    }
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_of_ones_own_is_no_cover_for_a_tensors(method: str) -> None:
+    source = f"class Cover:\n    def {method}(self): ...\n\n{CALLS[method]}"
+    assert not forbidden_uses(source, [], [f"torch.Tensor.{method}"])
+    names = {"x": torch.randn(3, 3), "loss": torch.randn(3, requires_grad=True).sum()}
+    with pytest.raises(ForbiddenCall), watching([f"torch.Tensor.{method}"], "<the check's cell>"):
+        exec(compile(source, "<a learner's cell>", "exec"), names)

@@ -248,6 +248,27 @@ def test_the_references_answers_are_made_once_for_each_content_and_seed(
     assert ask(1) != first and made == ["1", "2", "1"]
 
 
+def test_a_seed_on_which_the_reference_fails_grades_nobody(course: Path, tmp_path: Path) -> None:
+    from autograder import grade as grader
+    from autograder.build import read_all
+
+    source = course / "solutions" / "small-week0" / "doubling.py"
+    bar = 'case.record("luck", float(case.uniform()), at_least=0.5)'  # 0.28 on seed 3, 0.78 on seed 4
+    text = source.read_text()
+    source.write_text(
+        text.replace("    module = case.initialise(Affine(3))", f"    {bar}\n    module = case.initialise(Affine(3))")
+    )
+
+    def ask(seed: int) -> Path:
+        return grader._make_recordings(course, read_all(course), seed, tmp_path, 1)["small-week0/doubling"]
+
+    with pytest.raises(
+        grader.GradingError, match=r"does not pass its own check 'Affine' \(another seed may do\): .*luck"
+    ):
+        ask(3)
+    assert ask(4).with_suffix(".json").is_file()
+
+
 def die_once(job: Grudge) -> int:
     """Stands for grading: the first who comes to a certain job is killed, as by a system short of memory."""
     if job.kills and not job.scene.exists():

@@ -10,7 +10,7 @@ import shutil
 import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -120,18 +120,20 @@ def graded(course_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         for student, draft in _neighbours(notebook, released).items():
             _write(draft, folder / submitted, student)
     for attack in ATTACKS:
-        if not attack.slow:
+        if not attack.apart:
             draft = Draft(notebook, released)
             attack.change(draft)
             _write(draft, folder / "all", attack.name, attack.write)
     before = {process.pid for process in psutil.process_iter()}
-    stamps, known = autograder.grade._course_stamps, {}  # whoever edits the package meanwhile makes nothing stale
+    stamps, known = autograder.grade._course_stamps, {}
+
+    def once(root: Path, notebooks: list[Notebook]) -> dict[str, str]:
+        """The course's stamps as they were first: whoever edits the package meanwhile makes nothing stale here."""
+        found = stamps(root, notebooks)
+        return known.setdefault(len(notebooks), found) if root == course_root else found
+
     with pytest.MonkeyPatch.context() as patch, ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
-        patch.setattr(
-            autograder.grade,
-            "_course_stamps",
-            lambda root, notebooks: known.setdefault(len(notebooks), stamps(root, notebooks)),
-        )
+        patch.setattr(autograder.grade, "_course_stamps", once)
         yield _grade_both(folder, course_root, before, workers)  # the same warm processes for both
 
 
@@ -179,7 +181,7 @@ def test_the_table_of_attacks_is_current() -> None:
 
 
 @needs_sandbox
-@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if not attack.slow], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if not attack.apart], ids=lambda attack: attack.name)
 def test_an_attack_comes_to_what_the_table_says(graded: Class, attack: Attack) -> None:
     _compare(attack, {check: graded.line(attack.name, check) for check in ALL}, graded.folder / "together")
 
@@ -199,12 +201,12 @@ def _compare(attack: Attack, lines: dict[str, dict[str, Any]], out: Path) -> Non
 
 @needs_sandbox
 def test_the_neighbours_results_are_the_same_bytes_as_without_the_attackers(graded: Class) -> None:
-    def of_neighbours(out: str) -> list[bytes]:
-        lines = (graded.folder / out / "results.jsonl").read_bytes().split(b"\n")
-        return [line for line in lines if b'"student": "neighbour-' in line]
+    assert len(_of_neighbours(graded.folder / "alone")) == 4 * len(ALL)
+    assert _of_neighbours(graded.folder / "together") == _of_neighbours(graded.folder / "alone")
 
-    assert len(of_neighbours("alone")) == 4 * len(ALL)
-    assert of_neighbours("together") == of_neighbours("alone")
+
+def _of_neighbours(out: Path) -> list[bytes]:
+    return [line for line in (out / "results.jsonl").read_bytes().split(b"\n") if b'"student": "neighbour-' in line]
 
 
 @needs_sandbox
@@ -263,15 +265,22 @@ def test_graded_again_everything_is_known_and_the_table_is_the_same_bytes(graded
 
 @needs_sandbox
 @pytest.mark.slow
-@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if attack.slow], ids=lambda attack: attack.name)
-def test_a_large_attack_comes_to_what_the_table_says(graded: Class, attack: Attack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if attack.apart], ids=lambda attack: attack.name)
+def test_an_attack_in_a_class_of_its_own_comes_to_what_the_table_says(
+    graded: Class, attack: Attack, tmp_path: Path
+) -> None:
     notebook = next(item for item in read_all(graded.root) if item.name == NOTEBOOK)
-    draft = Draft(notebook, nbformat.read(ROOT / "notebooks" / ASSIGNMENT / f"{NOTEBOOK}.ipynb", as_version=4))
+    released = nbformat.read(ROOT / "notebooks" / ASSIGNMENT / f"{NOTEBOOK}.ipynb", as_version=4)
+    submitted, out = tmp_path / "submitted", tmp_path / "out"
+    draft = Draft(notebook, released)
     attack.change(draft)
-    _write(draft, tmp_path / "submitted", attack.name)
-    shutil.copytree(graded.folder / "alone" / "cache" / "recordings", tmp_path / "out" / "cache" / "recordings")
-    report = grade(graded.root, tmp_path / "submitted", tmp_path / "out", jobs=1, seed=SEED, limits=LIMITS)
-    _compare(attack, {line["check"]: line for line in report.results}, tmp_path / "out")
+    for student, each in {attack.name: draft, **_neighbours(notebook, released)}.items():
+        _write(each, submitted, student)
+    shutil.copytree(graded.folder / "alone" / "cache" / "recordings", out / "cache" / "recordings")
+    limits = replace(LIMITS, cell=attack.cell, submission=attack.cell + LIMITS.submission)
+    report = grade(graded.root, submitted, out, jobs=2, seed=SEED, limits=limits)
+    _compare(attack, {line["check"]: line for line in report.results if line["student"] == attack.name}, out)
+    assert _of_neighbours(out) == _of_neighbours(graded.folder / "alone")
 
 
 # -- what the grader does with what it is handed -----------------------------------------------------------------------------------

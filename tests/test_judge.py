@@ -347,6 +347,14 @@ def test_messages_of_errors_name_no_temporary_folder() -> None:
     assert one.error is not None and one.error == other.error and "last.pt" in one.error.message
 
 
+def test_tiny_numbers_are_not_shown_as_zeros() -> None:
+    def tiny(case: Case, f: Callable[..., Any]) -> None:
+        case.call("as small as eps", f, torch.tensor([1e-8, -2e-8]))
+
+    verdict = judge(answer(lambda x: 3 * x, tiny), CheckRecording("f", 4, answer(lambda x: x, tiny)))
+    assert "found    [ 3.e-08, -6.e-08]\nexpected [ 1.e-08, -2.e-08]" in verdict.message
+
+
 def test_a_bar_of_zero_survives_the_disk() -> None:
     def counted(case: Case, f: Callable[..., Any]) -> None:
         case.record("left over", f(-1), at_most=0)

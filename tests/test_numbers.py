@@ -1,7 +1,7 @@
 """The judge's tolerances leave room: every bundled right solution passes on every seed, and how near it comes to failing is measured.
 
 `make stress` (`python -m tests.test_numbers --seeds 200 --write`) measures more: it keeps what it has measured in data/stress, goes on where
-it was, and writes docs/numbers.md, the table that judge.TOLERANCE speaks of.
+it was, and writes docs/numbers.md, the table that judge.TOLERANCE speaks of. `--first 50001` tries other seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ from autograder.judge import SMALLEST_SCALE, TOLERANCE, judge, least_scale
 from autograder.papers_view import papers_before
 from autograder.recording import CheckRecording
 from autograder.workbench import Bench, benches
+from autograder.workers import temporary_files_in_one_folder
 from tests.conftest import ROOT
+
+FIRST = 1001
+"""The seeds are the public one, this one and those after it."""
 
 SEEDS = 2
 """Seeds tried by the ordinary tests; each exercise runs with every alternative on each."""
@@ -100,11 +104,14 @@ def share(expected: object, found: object, policy: Policy, least: float = SMALLE
     return name, float(((a - b).abs() / allowed)[finite].max())
 
 
-def measure(key: str, count: int, kept: Path | None = None, root: str = str(ROOT)) -> dict[str, Room]:
+def measure(
+    key: str, count: int, kept: Path | None = None, root: str = str(ROOT), first: int = FIRST
+) -> dict[str, Room]:
     """Run a notebook's exercises with every alternative on `count` seeds. In a process of its own: it forks.
 
     Args:
         kept: folder of what was measured before, which is not measured again where it is the same; it is added to as the work goes on.
+        first: see `seeds`.
     """
     parent = parent_process()
     notebooks = read_all(Path(root))
@@ -123,7 +130,7 @@ def measure(key: str, count: int, kept: Path | None = None, root: str = str(ROOT
         for bench in benches(notebook, papers):
             room = rooms[bench.name]
             while room.seeds < count and (parent is None or parent.is_alive()):  # nobody waits for an orphan
-                began, some = time.monotonic(), seeds(count)[room.seeds : room.seeds + 25]
+                began, some = time.monotonic(), seeds(count, first)[room.seeds : room.seeds + 25]
                 measure_exercise(bench, some, room)
                 room.seconds = round(room.seconds + time.monotonic() - began, 1)
                 write_kept(kept, key, rooms)
@@ -165,7 +172,7 @@ def write_kept(folder: Path | None, key: str, rooms: Mapping[str, Room]) -> None
 
 
 def measure_all(
-    keys: Sequence[str], count: int, workers: int, kept: Path | None = None, tell: bool = True
+    keys: Sequence[str], count: int, workers: int, kept: Path | None = None, tell: bool = True, first: int = FIRST
 ) -> dict[str, dict[str, Room]]:
     """`measure` for each notebook, each in a fresh process; those that took longest before come first."""
 
@@ -173,8 +180,9 @@ def measure_all(
         return -sum(room.seconds / max(1, room.seeds) for room in read_kept(kept, key).values())
 
     began, done = time.monotonic(), {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(measure, key, count, kept): key for key in sorted(keys, key=seconds)}
+    spawn = get_context("spawn")
+    with temporary_files_in_one_folder(), ProcessPoolExecutor(workers, spawn, max_tasks_per_child=1) as pool:
+        running = {pool.submit(measure, key, count, kept, first=first): key for key in sorted(keys, key=seconds)}
         for future in as_completed(running):
             key, rooms = running[future], future.result()
             done[key] = rooms
@@ -189,9 +197,9 @@ def measure_all(
     return {key: done[key] for key in keys}
 
 
-def seeds(count: int) -> list[int]:
-    """The public seed and then seeds that stand for secret ones."""
-    return [PUBLIC_SEED, *range(1001, 1000 + count)]
+def seeds(count: int, first: int = FIRST) -> list[int]:
+    """The public seed and then seeds from `first` on, which stand for secret ones."""
+    return [PUBLIC_SEED, *range(first, first + count - 1)]
 
 
 @pytest.mark.parametrize("key", [notebook.key for notebook in read_all(ROOT)])
@@ -204,7 +212,10 @@ def test_every_right_solution_passes_with_room_to_spare(key: str) -> None:
             assert used <= LEAST_ROOM, f"{check}, {kind}: {used:.0%} of the allowed difference at {where}"
 
 
-def test_what_was_measured_is_kept_and_gone_on_with(built_course: Path, tmp_path: Path) -> None:
+def test_what_was_measured_is_kept_and_gone_on_with(
+    built_course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     [notebook] = read_all(built_course)
     first = measure(notebook.key, 2, tmp_path, str(built_course))
     assert {name: (room.seeds, room.failures) for name, room in first.items()} == {"double": (2, []), "Affine": (2, [])}
@@ -221,6 +232,7 @@ def test_what_was_measured_is_kept_and_gone_on_with(built_course: Path, tmp_path
 
 def test_an_orphan_measures_nothing_more(built_course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [notebook] = read_all(built_course)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tests.test_numbers.parent_process", lambda: SimpleNamespace(is_alive=lambda: False))
     rooms = measure(notebook.key, 2, tmp_path, str(built_course))
     assert [room.seeds for room in rooms.values()] == [0, 0]
@@ -297,12 +309,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("-j", "--jobs", type=int, default=2)
     parser.add_argument(
+        "--first", type=int, default=FIRST, help=f"other seeds than {FIRST} and those after it; not with --write"
+    )
+    parser.add_argument(
         "--write",
         action="store_true",
         help="keep what is measured in data/stress, go on from it, and write docs/numbers.md",
     )
     parser.add_argument("notebooks", nargs="*", help="ASSIGNMENT or ASSIGNMENT/NOTEBOOK; all if none is named")
     options = parser.parse_args()
+    if options.write and options.first != FIRST:
+        parser.error(f"what is kept was measured from seed {FIRST} on: leave out --write or --first")
     every = [notebook.key for notebook in read_all(ROOT)]
     keys = [
         key
@@ -312,7 +329,7 @@ def main() -> None:
     if not keys:
         parser.error(f"no notebook is named {', '.join(options.notebooks)}; there are {', '.join(every)}")
     try:
-        rooms = measure_all(keys, options.seeds, options.jobs, KEPT if options.write else None)
+        rooms = measure_all(keys, options.seeds, options.jobs, KEPT if options.write else None, first=options.first)
     finally:  # stopped in the middle, too
         if options.write:
             kept = {key: read_kept(KEPT, key) for key in every}

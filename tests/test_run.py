@@ -16,6 +16,7 @@ import pytest
 from autograder import run as runner
 from autograder.cli import BadUsage, _cut_off
 from autograder.notebook import SourceError
+from autograder.ordinary import sockets_in
 from autograder.run import NotebookRun, run
 from autograder.sandbox import available, without_network
 from tests.conftest import ROOT, SMALL
@@ -119,6 +120,23 @@ def test_a_draft_does_not_keep_another_notebook_from_being_run(
     run(course, ["small-week0/doubling"], out=tmp_path / "out", cache=tmp_path / "cache")
     assert executed == ["doubling"]
     assert "left out: " in capsys.readouterr().err
+
+
+def test_a_notebook_is_executed_quietly_and_by_sockets_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")  # which run_one changes, in a process of its own elsewhere
+    made: list[Path] = []
+    monkeypatch.setattr(runner, "sockets_in", lambda folder: made.append(Path(folder)) or sockets_in(folder))
+    done = runner.run_one(ROOT, "transformer-week1/architecture", {}, tmp_path)
+    assert done.ok and done.checks, done.error
+    assert capfd.readouterr() == ("", "")
+    assert len(made) == 1 and not made[0].exists()
+
+
+def test_a_folder_whose_name_is_too_long_for_sockets_leaves_the_kernel_its_ports() -> None:
+    assert sockets_in("/tmp/short") == {"transport": "ipc", "ip": "/tmp/short/kernel"}
+    assert sockets_in("/scratch/" + "é" * 45) == {}
 
 
 @pytest.mark.skipif(not available()[0], reason=available()[1])

@@ -1,21 +1,32 @@
-"""The learner's loop is quick, and the bench compares like with like. Bars are wide and in CPU time: a loaded machine fails none."""
+"""The learner's loop is quick, and the bench compares like with like. Bars are wide, in CPU time, and met once in four tries: a
+loaded machine fails none."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import torch
 
 from tests import bench
 from tests.conftest import ROOT
 
 
 def test_importing_the_package_costs_little_beside_torch() -> None:
-    torch_alone = min(bench._import_seconds("import torch") for _ in range(2))
-    both = min(bench._import_seconds("import torch, autograder; autograder.check") for _ in range(2))
-    assert both - torch_alone < 0.5 * torch_alone, "0.3 s are meant, beside torch's 1.5 or more"
+    def share() -> float:
+        torch_alone = bench._import_seconds("import torch")
+        return bench._import_seconds("import torch, autograder; autograder.check") / torch_alone - 1
+
+    assert any(share() < 0.5 for _ in range(4)), "0.3 s are meant, beside torch's 1.5 or more"
 
 
 def test_a_check_costs_little_beside_its_experiment() -> None:
-    assert bench.check_overhead(tries=3) < 0.2, "0.05 s are meant"
+    # The threads of a pool wait for each other by computing, the longer the less of the machine is theirs: one alone is measured.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert any(bench.check_overhead(tries=3) < 0.2 for _ in range(4)), "0.05 s are meant"
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_bench_grades_right_wrong_and_blank_notebooks_no_two_alike(tmp_path: Path) -> None:

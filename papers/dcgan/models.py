@@ -66,7 +66,8 @@ def init_weights(module: nn.Module) -> None:
     generator as it is: it is not seeded. Parameters stay the same objects.
 
     Args:
-        module: any layer or network. Kinds of layer not named above are left alone.
+        module: any layer or network. Other kinds (fully connected, embeddings, other norms) are
+            left alone; convolutions and batch-norms of other dimensions may be treated alike.
     """
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, mean=0.0, std=0.02)

@@ -50,8 +50,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> 
         ignore_index: the target of examples that do not count. It may be a class's number (that of
             padding, say).
 
-    Returns: a tensor without dimensions. Logits of any finite size give a finite loss. If every
-        target is ignored it is 0, with a gradient of zeros. The inputs are not changed.
+    Returns: a tensor without dimensions, in the logits' dtype. Logits of any finite size give a
+        finite loss. If every target is ignored it is 0, with a gradient of zeros. The inputs are not
+        changed.
 
     May not call F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss or nn.NLLLoss. torch.logsumexp is welcome.
     """

@@ -228,9 +228,9 @@ def first_non_finite(model: nn.Module, *inputs: Any) -> str | None:
         inputs: what it is called with.
 
     Returns: the qualified name, as in `model.named_modules()`, of the first module that returns a
-        tensor with an entry that is not finite, perhaps within tuples, lists or dicts. "" if that
-        is the model itself, and no module in it. None if everything is finite. No hook stays
-        behind, also if the model raises an error.
+        tensor with an entry that is not finite, perhaps within tuples, lists or dicts, which may
+        hold one another. "" if that is the model itself, and no module in it. None if everything
+        that is returned is finite. No hook stays behind, also if the model raises an error.
     """
     found: list[str] = []
 

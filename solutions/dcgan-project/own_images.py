@@ -160,7 +160,8 @@ def _(case):
                 parameters=[sum(p.numel() for p in network.parameters()) for network in (generator, discriminator)],
                 holds={"opt_g, all of the generator": held(opt_g) == own(generator), "opt_d, all of the discriminator": held(opt_d) == own(discriminator),
                        "opt_g, nothing of the discriminator": not held(opt_g) & own(discriminator), "opt_d, nothing of the generator": not held(opt_d) & own(generator)},
-                settings=[[group["lr"], *group["betas"]] for optimiser in (opt_g, opt_d) for group in optimiser.param_groups[:1]],
+                settings={f"{who}'s {what}": value for who, optimiser in (("opt_g", opt_g), ("opt_d", opt_d)) for group in optimiser.param_groups[:1]
+                          for what, value in zip(("lr", "β₁", "β₂", "weight decay"), (group["lr"], *group["betas"], group.get("weight_decay", 0)))},
                 shapes=[list(batch.shape) for batch, _ in loader],
                 loss=float(criterion(torch.tensor([3.0, -1.0, 0.5]), torch.tensor([1.0, 1.0, 0.0]))),
             )  # fmt: skip
@@ -168,9 +169,8 @@ def _(case):
                 for parameter in generator.parameters():
                     parameter.mul_(1.5)
                 if z is not None:
-                    mode = generator.training
                     seen["drawn"] = generator.eval()(z)
-                    generator.train(mode)
+            generator.train(), discriminator.train()  # as the loop of week 4 leaves them
 
         seen["returned"] = fit(dataset, epochs, loop=loop, **options)
         if "epochs" not in seen:
@@ -184,7 +184,7 @@ def _(case):
         case.record(f"{name}: epochs", seen["epochs"])
         case.record(f"{name}: parameters of generator and discriminator", seen["parameters"], about="parameters of network")
         case.record(f"{name}: who holds whose parameters", seen["holds"], about="it is true that")
-        case.record(f"{name}: learning rate and betas", seen["settings"], about="setting")
+        case.record(f"{name}: learning rate, betas and weight decay", seen["settings"], about="setting")
         case.record(f"{name}: the criterion on three logits", seen["loss"])
         case.record(f"{name}: shapes of the batches", seen["shapes"], about="batch")
         case.record(f"{name}: images in an epoch", sorted(seen["order"]) if count % batch_size == 0 else len(set(seen["order"])), about="image")
@@ -200,7 +200,7 @@ def _(case):
         case.record(f"{name}: new noise each time", not torch.equal(seen["noise"], seen["again"]))
         back = seen["returned"]
         case.record(f"{name}: a module comes back", isinstance(back, nn.Module))
-        case.record(f"{name}: it is in training mode", getattr(back, "training", None))
+        case.record(f"{name}: it is in training mode", isinstance(back, nn.Module) and any(module.training for module in back.modules()))
         if isinstance(back, nn.Module):
             with torch.no_grad():
                 difference = float((seen["drawn"] - back.eval()(z)).abs().max())
@@ -222,7 +222,7 @@ def _(case):
     case.record("nothing given but images and epochs: numbers in a noise vector", seen["noise"].shape[1])
     case.record("nothing given but images and epochs: parameters of generator and discriminator", seen["parameters"], about="parameters of network")
     case.record("nothing given but images and epochs: shapes of the batches", seen["shapes"], about="batch")
-    case.record("nothing given but images and epochs: learning rate and betas", seen["settings"], about="setting")
+    case.record("nothing given but images and epochs: learning rate, betas and weight decay", seen["settings"], about="setting")
     trained = [fit(images(4, 1), epochs, nz=3, ngf=2, batch_size=2, lr=1e-2) for epochs in (0, 1)]  # with the loop of week 4
     z = case.normal(2, 3, 1, 1)
     with torch.no_grad():
@@ -269,7 +269,8 @@ misconceptions(
     mistake("options forgotten", ("build_criterion(), sample_noise, **options)", "build_criterion(), sample_noise)"), says="The options (writer, report, checkpoint, fixed_noise) are not handed on to the loop."),
     mistake("only some of the options", ("build_criterion(), sample_noise, **options)", 'build_criterion(), sample_noise, writer=options.get("writer"), report=options.get("report"))'), says="Only some of the options are handed on to the loop; all of them are, with **options: writer, checkpoint, report and fixed_noise."),
     mistake("discriminator not initialised in full", ("Discriminator(channels, ngf).apply(init_weights)", "Discriminator(channels, ngf)"), ("    opt_g, opt_d =", "    for p in discriminator.parameters():\n        if p.dim() > 1:\n            nn.init.normal_(p, 0.0, 0.02)\n    opt_g, opt_d ="), says="The discriminator's batch-norms keep γ = 1; `init_weights` draws γ too, from N(1, 0.02²). Apply it to both networks."),
-    mistake("training mode", ("return generator.eval()", "return generator.train()"), says="The generator comes back in training mode, where an image depends on the others of its batch."),
+    mistake("weight decay", ("build_optimizers(generator, discriminator, lr=lr)", "(torch.optim.Adam(network.parameters(), lr=lr, betas=(0.5, 0.999), weight_decay=1e-4) for network in (generator, discriminator))"), says="The optimisers have a weight decay, which the paper's have not; `build_optimizers` makes them."),
+    mistake("training mode", ("return generator.eval()", "return generator.train()"), says="The generator comes back in training mode, as the loop leaves it, where an image depends on the others of its batch. Put it into evaluation mode when the loop is done."),
     mistake("an untrained generator", ("return generator.eval()", "return Generator(nz, ngf, channels).apply(init_weights).to(device).eval()"), says="What comes back is not as training has left it: a new generator, or one that was initialised again after the loop. Initialise once, before the optimisers are made, and return the generator that the loop was given."),
     mistake("never trained", ("    loop(generator, discriminator, loader, epochs, opt_g, opt_d, build_criterion(), sample_noise, **options)\n", ""), says="The loop is never called."),
     mistake("returns what the loop returns", ("    loop(", "    history = loop("), ("return generator.eval()", "return history"), says="What the loop returns is handed on; the generator is asked for."),
@@ -383,14 +384,16 @@ def draw(generator: nn.Module, noise: Tensor, batch_size: int = 64) -> Tensor:
 # %%
 @check("draw", points=3)
 def _(case):
-    class Small(nn.Module):  # noise (B, nz, 1, 1) to images (B, C, 2, 3); notes how many at once
+    calls = []  # how many at once: noted here, since a copy of the generator will do as well
+
+    class Small(nn.Module):  # noise (B, nz, 1, 1) to images (B, C, 2, 3)
         def __init__(self, nz, channels):
             super().__init__()
-            self.channels, self.calls = channels, []
+            self.channels = channels
             self.first, self.norm = nn.Linear(nz, 6 * channels), nn.BatchNorm1d(6 * channels)
 
         def forward(self, z):
-            self.calls.append(len(z))
+            calls.append(len(z))
             return torch.tanh(self.norm(self.first(z.flatten(1)))).view(-1, self.channels, 2, 3)
 
     def drawn(name, count, batch_size, nz=4, channels=1, training=True, **options):
@@ -398,14 +401,20 @@ def _(case):
         with torch.no_grad():
             generator(case.normal(7, nz, 1, 1))  # running statistics that are not 0 and 1
         generator.train(training)
-        generator.calls.clear()
+        calls.clear()
+        for parameter in generator.parameters():
+            parameter.grad = torch.ones_like(parameter)
         before = {key: value.clone() for key, value in generator.named_buffers()}
         images = case.call(f"{name}: images", draw, generator, case.normal(count, nz, 1, 1), **({} if batch_size is None else {"batch_size": batch_size}))
-        case.record(f"{name}: at most batch_size at once", max(generator.calls) <= (batch_size or 64))
-        case.record(f"{name}: images drawn in all", sum(generator.calls))
+        case.record(f"{name}: at most batch_size at once", max(calls, default=0) <= (batch_size or 64))
+        case.record(f"{name}: images drawn in all", sum(calls))
         case.record(f"{name}: needs a gradient", images.requires_grad)
-        case.record(f"{name}: the generator's mode afterwards", generator.training, about="training mode")
+        modes = {module.training for module in generator.modules()}
+        mode = "some of each" if len(modes) > 1 else "training mode" if modes.pop() else "evaluation mode"
+        case.record(f"{name}: the generator's mode afterwards", mode, about="mode")
         case.record(f"{name}: its statistics stay", all(torch.equal(value, before[key]) for key, value in generator.named_buffers()))
+        kept = all(parameter.grad is not None and bool((parameter.grad == 1).all()) for parameter in generator.parameters())
+        case.record(f"{name}: gradients that the parameters had", "kept" if kept else "changed", about="they are")
         case.record(f"{name}: the generator can still be trained", all(parameter.requires_grad for parameter in generator.parameters()))
         case.record(f"{name}: torch still keeps track of gradients", torch.is_grad_enabled())
         torch.set_grad_enabled(True)
@@ -537,7 +546,7 @@ def nearest_neighbours(samples: Tensor, images: Tensor, k: int) -> tuple[Tensor,
 @check("nearest_neighbours", points=3, paper="section 4.1, on memorisation")
 def _(case):
     def look(name, samples, images, k, **policy):
-        return case.call(name, nearest_neighbours, samples, images, k=k, labels=("distances", "indices"), policy=policy)
+        return case.call(name, nearest_neighbours, samples, images, k=k, labels=("distances", "indices"), policy={"any_dtype": True, **policy})
 
     look("one sample, three images of one pixel", torch.tensor([0.2]).view(1, 1, 1, 1), torch.tensor([0.9, 0.3, -0.4]).view(3, 1, 1, 1), 1)
     look("two of three", torch.tensor([0.2, 0.8]).view(2, 1, 1, 1), torch.tensor([0.9, 0.3, -0.4]).view(3, 1, 1, 1), 2)
@@ -629,6 +638,13 @@ def nearest_neighbours(samples, images, k):
 
 
 # %% tags=["alternative"]
+@alternative("float64 distances")
+def nearest_neighbours(samples, images, k):
+    difference = samples.double()[:, None] - images.double()
+    return difference.flatten(2).norm(dim=2).topk(k, largest=False)
+
+
+# %% tags=["alternative"]
 @alternative("the smallest, k times")
 def nearest_neighbours(samples, images, k):
     table = torch.stack([torch.stack([torch.dist(s, x) for x in images]) for s in samples])
@@ -697,6 +713,7 @@ def _(case):
     case.call("the nearest image stands at another place than the sample", memorised_share, samples, torch.cat([whole(4, 1, 2, 3) + 20, samples + 1]), torch.cat([samples + 2, whole(4, 1, 2, 3) + 20]))
     ### BEGIN HIDDEN TESTS
     case.call("more samples", memorised_share, case.uniform(31, 1, 3, 2), case.uniform(8, 1, 3, 2), case.uniform(8, 1, 3, 2))
+    case.call("nearly equally near is not equally near", memorised_share, pixels(0.0, 6.0), pixels(1.0, 9.0), pixels(-1.0005, 9.0005))
     case.call("one image each", memorised_share, case.uniform(11, 1, 2, 2), case.uniform(1, 1, 2, 2), case.uniform(1, 1, 2, 2))
     images = whole(5, 1, 2, 2)
     case.call("the same images in both sets", memorised_share, whole(7, 1, 2, 2), images, images.flip(0))

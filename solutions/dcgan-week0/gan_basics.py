@@ -240,6 +240,8 @@ def _(case):
     case.call("nothing anywhere", optimal_discriminator, torch.zeros(2, 3), torch.zeros(2, 3))
     case.call("float64", optimal_discriminator, densities(4, dtype=torch.float64), densities(4, dtype=torch.float64), policy={"tol": 1e-5})
     case.call("a point without dimensions", optimal_discriminator, densities(), densities())
+    # Who adds a little so as not to divide by 0 is right as long as it is little.
+    case.call("densities farther out still: small, not 0", optimal_discriminator, torch.tensor([3e-10, 1e-10]), torch.tensor([1e-10, 4e-10]), policy={"tol": 1e-2})
     case.call("small densities", optimal_discriminator, case.uniform(4, low=0.002, high=0.01), case.uniform(4, low=0.002, high=0.01))
     ### END HIDDEN TESTS
 
@@ -355,8 +357,9 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
 # %%
 @check("jensen_shannon", points=3, forbid=["scipy.spatial.distance.jensenshannon"], paper="Goodfellow et al. (2014), theorem 1")
 def _(case):
-    def distributions(*shape, p=1.0, **options):
-        weights = case.uniform(*shape, low=0.1, **options)
+    def distributions(*shape, p=1.0, tilt=1.0, **options):
+        weights = case.uniform(*shape, low=0.3, **options)
+        weights[..., ::2] *= tilt  # other than a neighbour without: two that are nearly equal leave nothing but rounding
         if p < 1:
             weights = weights * case.boolean(*shape, p=p)
             weights[..., 0] = weights[..., 0].clamp(min=0.2)
@@ -365,12 +368,12 @@ def _(case):
     case.call("two coins", jensen_shannon, torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
     case.call("nothing in common: log 2", jensen_shannon, torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([0.0, 0.0, 0.1, 0.9]))
     case.call("a zero in one, a zero in both", jensen_shannon, torch.tensor([0.5, 0.0, 0.5, 0.0]), torch.tensor([0.2, 0.3, 0.5, 0.0]))
-    case.call("four outcomes", jensen_shannon, distributions(4), distributions(4))
-    rows, other = distributions(3, 5), distributions(3, 5)
+    case.call("four outcomes", jensen_shannon, distributions(4), distributions(4, tilt=12.0))
+    rows, other = distributions(3, 5), distributions(3, 5, tilt=12.0)
     other[1] = rows[1]
     case.call("three pairs, the second of them equal", jensen_shannon, rows, other)
     case.call("the other way round", jensen_shannon, other, rows)
-    case.call("as many pairs as outcomes", jensen_shannon, distributions(4, 4), distributions(4, 4))
+    case.call("as many pairs as outcomes", jensen_shannon, distributions(4, 4), distributions(4, 4, tilt=12.0))
     ### BEGIN HIDDEN TESTS
     case.call("more leading dimensions", jensen_shannon, distributions(2, 3, 6), distributions(2, 3, 6))
     case.call("many zeros", jensen_shannon, distributions(5, 8, p=0.5), distributions(5, 8, p=0.5))
@@ -584,6 +587,8 @@ def _(case):
     measure("samples all over the place", case.uniform(50, 2, low=-3.0, high=3.0), ring, 0.5)
     measure("large circles", case.uniform(12, 2, low=0.0, high=3.0), ring, 1.8)
     measure("three centres, more of them than samples", away((0.0, 1.0), (5.0, 5.0), scale=0.1), torch.tensor([[0.0, 1.0], [5.0, 5.0], [-5.0, 0.0]]), 0.4)
+    measure("nearest by the Euclidean distance, not along the axes", torch.tensor([[2.0, 2.0]]), torch.tensor([[0.0, 0.0], [5.2, 2.0]]), 3.0)
+    measure("nearest by the Euclidean distance, not by the larger coordinate", torch.tensor([[0.0, 0.0]]), torch.tensor([[2.9, 0.0], [2.2, 2.2]]), 3.0)
     measure("one centre", case.normal(40, 2), torch.tensor([[0.1, 0.0]]), 1.0)
     measure("float64", case.uniform(20, 2, low=-3.0, high=3.0, dtype=torch.float64), ring.double(), 0.6)
     measure("a thousand samples", case.normal(1000, 2, scale=1.5), ring, 0.25)

@@ -104,7 +104,7 @@ class DigitDataset(Dataset):
 def _(case):
     def example(dataset, index):
         image, label = dataset[index]
-        return image, int(label)
+        return image, int(label) if getattr(label, "ndim", 0) == 0 else f"not one number but {list(label.shape)}"
 
     def look(name, dataset, index):
         case.call(name, example, dataset, index, labels=("image", "label"))
@@ -521,7 +521,7 @@ misconceptions(
             says="The model is called twice for each batch; one prediction serves the report and the step."),
     mistake("measured after the step", ("        total += loss.item() * len(labels)\n", "        total += F.cross_entropy(model(images), labels).item() * len(labels)\n"),
             says="The loss is measured again after the step; the one before it was asked for, and costs nothing more."),
-    mistake("a tensor", ("total += loss.item()", "total += loss.detach()"), says="The loss is returned as a tensor; a float is wanted. (With its graph attached, it would keep every batch in memory.)"),
+    mistake("a tensor", ("total += loss.item()", "total += loss.detach()"), says="The loss is no Python float but a tensor or a number of numpy. (A tensor with its graph attached would keep every batch in memory.)"),
     mistake("the gradient doubled", ("        loss.backward()\n", "        loss.backward(retain_graph=True)\n        loss.backward()\n"), says="backward is called twice for each batch, so the gradient is twice too large."),
 )  # fmt: skip
 equivalents(

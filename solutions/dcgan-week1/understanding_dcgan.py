@@ -146,6 +146,8 @@ def _(case):
     case.gradients("gradients at ±10,000", loss, {"real_logits": real, "fake_logits": fake})
     ### BEGIN HIDDEN TESTS
     case.call("more real than generated", discriminator_loss, case.normal(7, scale=3.0), case.normal(2, scale=3.0))
+    between = torch.tensor([3.2, 5.2, 8.2, -3.2, -5.2, -8.2])
+    case.call("logits between ±3 and ±9", discriminator_loss, between, -between)
     case.call("a map of logits, (N, 1, 2, 2)", discriminator_loss, case.normal(3, 1, 2, 2), case.normal(3, 1, 2, 2))
     case.call("float64", discriminator_loss, case.normal(4, dtype=torch.float64), case.normal(3, dtype=torch.float64))
     case.call("a discriminator that is always right", discriminator_loss, torch.full((3,), 1e4), torch.full((2,), -1e4), policy={"at_most": 1e-6})
@@ -282,6 +284,8 @@ def _(case):
     fake = torch.tensor([1e4, -1e4]).requires_grad_()
     case.gradients("gradients at ±10,000", case.call("logits of ±10,000", saturating_generator_loss, fake), {"fake_logits": fake})
     ### BEGIN HIDDEN TESTS
+    between = torch.tensor([3.2, 5.2, 8.2, -3.2, -5.2, -8.2])
+    case.call("logits between ±3 and ±9", saturating_generator_loss, between)
     case.call("a map of logits", saturating_generator_loss, case.normal(2, 1, 3, 3))
     case.call("float64", saturating_generator_loss, case.normal(4, dtype=torch.float64))
     fake = (case.normal(6, 1, scale=40.0).abs() * torch.tensor([[1.0], [-1.0]] * 3)).requires_grad_()
@@ -389,6 +393,8 @@ def _(case):
     fake = torch.tensor([1e4, -1e4]).requires_grad_()
     case.gradients("gradients at ±10,000", case.call("logits of ±10,000", generator_loss, fake), {"fake_logits": fake})
     ### BEGIN HIDDEN TESTS
+    between = torch.tensor([3.2, 5.2, 8.2, -3.2, -5.2, -8.2])
+    case.call("logits between ±3 and ±9", generator_loss, between)
     case.call("a map of logits", generator_loss, case.normal(2, 1, 3, 3))
     case.call("float64", generator_loss, case.normal(4, dtype=torch.float64))
     fake = (case.normal(6, 1, scale=40.0).abs() * torch.tensor([[1.0], [-1.0]] * 3)).requires_grad_()
@@ -682,10 +688,26 @@ def _(case):
 
     look("modules within modules, all kept", nn.Sequential(Block(nn.ConvTranspose2d(6, 4, 4), nn.BatchNorm2d(4), nn.ReLU()), up(4, 3), nn.Tanh()),
          nn.Sequential(down(3, 4), nn.LeakyReLU(), Block(down(4, 4), nn.BatchNorm2d(4), nn.LeakyReLU()), down(4, 1)))  # fmt: skip
+
+    class Whole(nn.Module):  # as week 3's networks: no nn.Sequential
+        def __init__(self, main):
+            super().__init__()
+            self.main = main
+
+    look("models that are no nn.Sequential, all kept", Whole(G()), Whole(D()))
     look("modules within modules, D's inner activation is wrong", nn.Sequential(Block(nn.ConvTranspose2d(6, 4, 4), nn.BatchNorm2d(4), nn.ReLU()), up(4, 3), nn.Tanh()),
          nn.Sequential(down(3, 4), nn.LeakyReLU(), Block(down(4, 4), nn.BatchNorm2d(4), nn.GELU()), down(4, 1)))  # fmt: skip
     ### BEGIN HIDDEN TESTS
     look("average pooling in D", G(), D(extra2=nn.AvgPool2d(2)))
+    look("SiLU in G", G(act1=nn.SiLU()), D())
+    for layer in (nn.LPPool2d(2, 2), nn.FractionalMaxPool2d(2, output_ratio=0.5)):
+        look(f"{type(layer).__name__} in D", G(), D(extra1=layer))
+    for layer in (nn.SELU(), nn.Softplus(), nn.Hardtanh(), nn.PReLU(), nn.ELU(), nn.Sigmoid()):
+        look(f"{type(layer).__name__} in the middle of G", G(act1=layer), D())
+    for layer in (nn.ELU(), nn.SELU(), nn.Hardtanh(), nn.PReLU(), nn.SiLU(), nn.Softplus()):
+        look(f"{type(layer).__name__} in the middle of D", G(), D(act1=layer))
+    look("the only batch norm of D is on vectors", G(), D(norm2=None, end=nn.Sequential(nn.Flatten(), nn.BatchNorm1d(1))))
+    look("allowed: D's last Linear before a batch norm", G(), D(end=nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.BatchNorm1d(1))))
     look("global pooling at the end of D", G(), D(end=nn.AdaptiveAvgPool2d(1)))
     look("upsampling in D", G(), D(extra1=nn.Upsample(scale_factor=2)))
     look("nearest-neighbour upsampling, a class of its own", G(extra1=nn.UpsamplingNearest2d(scale_factor=2)), D())

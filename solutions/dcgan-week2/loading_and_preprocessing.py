@@ -261,6 +261,9 @@ def _(case):
         even = Image.new("RGB", (width, height), tuple(case.integers(0, 256, 3).tolist()))
         transformed(f"one colour, {height} × {width} to 24 × 24", even, at=slice(None, None, 23), policy={"tol": 0.02}, image_size=24)
     case.record("the image is not changed", kept(picture(8, 13, 3), image_size=8) == "as before")
+    case.record("a large image, after it was shrunk to 8 × 8", kept(Image.new("RGB", (310, 200), ochre), image_size=8), about="the image")
+    build, two = build_transform(4), (picture(4, 4, 3), picture(4, 4, 3))
+    case.record("one transform, two images of the same size", [build(image) for image in two], labels=("the first tensor", "the second"))
     with case.part("images of other modes"):
         half = picture(9, 7, 3)
         half.putalpha(128)
@@ -798,6 +801,10 @@ def _(case):
         case.call("a PNG cut in half", complaint, saved("half.png", noise(30, 40, 3), cut=0.5))
         case.call("a PNG cut in its head", complaint, saved("head.png", noise(30, 40, 3), cut=0.005))
         case.call("a BMP cut short", complaint, saved("short.bmp", noise(30, 40, 3), cut=0.8))
+        whole = saved("damaged.png", noise(5, 6, 3)).read_bytes()
+        (folder / "damaged.png").write_bytes(whole[:8] + b"\0\0\0\5" + whole[12:])
+        case.call("a PNG whose head says a wrong length", complaint, folder / "damaged.png")
+        case.record("the size of a whole JPEG", list(read_image(saved("whole.jpg", noise(64, 48, 3))).size))
         with_alpha = noise(3, 2, 3)
         with_alpha.putalpha(255)
         case.call("RGBA becomes RGB", pixels, saved("alpha.png", with_alpha))
@@ -1081,7 +1088,7 @@ def _(case):
         image, label = ImageFolderDataset(str(three))[1]
         case.record("without a transform, the path as a string", {"mode": image.mode, "size": list(image.size), "colour": colour(image), "label": label})
         case.call("subfolders, capital letters, and files that are no images", outcome, fill(root / "deep", ["x/1.png", "x/y/2.PNG", "3.jpeg", "w/4.JPG", "5.bmp"]))
-        for name in ("notes.txt", "x/list.csv", "x/png", "thumbs.db"):
+        for name in ("notes.txt", "x/list.csv", "x/png", "thumbs.db", "x/6.jpg.part"):
             (root / "deep" / name).write_text("no image")
         for name in ("x/moving.gif", "scan.tiff"):  # images, but of other kinds
             Image.new("RGB", (3, 4), "teal").save(root / "deep" / name)
@@ -1101,6 +1108,7 @@ def _(case):
         (root / "empty").mkdir()
         case.call("an empty folder", refusal, root / "empty")
         dataset = ImageFolderDataset(three, colour)
+        dataset[1]
         fill(three, ["b.png"])
         case.record("read when it is asked for: a file that has changed since", dataset[1])
         ### BEGIN HIDDEN TESTS
@@ -1109,6 +1117,9 @@ def _(case):
         case.call("the broken one comes first, skipped", outcome, fill(root / "first", ["a1.jpg!", "a2.png", "a3.png"]), on_error="skip")
         (root / "first" / "a4.webp").write_bytes(b"")
         case.call("and an empty file", outcome, root / "first", on_error="skip")
+        (root / "greys").mkdir()
+        Image.new("L", (3, 4), 90).save(root / "greys" / "grey.png")
+        case.record("a grey image, as the transform gets it", ImageFolderDataset(root / "greys", lambda image: image.mode)[0])
         (three / "c.png").write_bytes((three / "c.png").read_bytes()[:50])
         case.call("broken after the dataset was made", lambda: complaint(lambda: dataset[2], "c.png"))
         case.record("a transform to training images", ImageFolderDataset(fill(root / "last", ["z.png"]), build_transform(2, 1))[0])
@@ -1818,6 +1829,9 @@ def _(case):
     problems("one pixel is one byte's step brighter", x, **small)
     problems("zeros", torch.zeros(3, 1, 2, 2, device=case.device), **small)
     problems("−1 everywhere, two images", -torch.ones(2, 1, 2, 2, device=case.device), **small)
+    problems("a little too high", torch.tensor([[[[-0.2, 0.0], [1.0005, 0.9]]]], device=case.device), **small)
+    problems("a little too low", torch.tensor([[[[-0.2, 0.0], [-1.0005, 0.9]]]], device=case.device), **small)
+    problems("the only value below 0 is byte 127's", torch.tensor([[[[-1 / 255, 0.5], [0.2, 0.9]]]], device=case.device), **small)
     problems("only one value too high", torch.tensor([[[[-0.2, 0.0], [1.01, 0.9]]]], device=case.device), **small)
     x = good(2, 1, 2, 2)
     x[0, 0, 1, 1] = -float("inf")

@@ -165,6 +165,7 @@ def _(case):
     network.eval()
     noise = case.normal(2, 6, 1, 1)
     case.call("evaluation mode, after three batches", pixels(network), noise, labels=labels, policy=close)
+    case.call("evaluation mode, noise ten times as large", pixels(network), 10 * noise, labels=labels, policy=close)
     other = Generator(nz=6, ngf=3, nc=2).eval()
     other.load_state_dict(network.state_dict())
     case.record("the state dict brings it all over", float((other(noise) - network(noise)).abs().max().detach()), at_most=1e-6, about="largest difference")
@@ -426,6 +427,9 @@ def _(case):
     def images(*shape):
         return case.uniform(*shape, 64, 64, low=-1.0)
 
+    def alone(name, image, batch):  # a single logit may be nearly 0, where rounding looks large: those of a batch say how large logits are
+        case.call(name, lambda image, batch: (network(image), network(batch)), image, batch, labels=("its logit", "logits of a batch"), policy=close)
+
     torch.manual_seed(0)
     close = {"tol": 1e-3}
     network = loaded(Discriminator(nc=1, ndf=2)).train()
@@ -433,7 +437,7 @@ def _(case):
     case.call("training mode: batch-norm with the batch's statistics", network, x, policy=close)
     network.eval()
     case.call("evaluation mode, after one batch: with the running statistics", network, x, policy=close)
-    case.call("one image, evaluation mode", network, images(1, 1), policy=close)
+    alone("one image, evaluation mode", images(1, 1), x)
     case.record("in training mode, after a call in evaluation mode", network.training)
     network = loaded(Discriminator(nc=3, ndf=4))
     x = images(2, 3).requires_grad_()
@@ -451,11 +455,12 @@ def _(case):
     network.eval()
     x = images(2, 2)
     case.call("evaluation mode, after three batches", network, x, policy=close)
+    case.call("evaluation mode, images 20 times as bright", network, 20 * x, policy=close)
     other = Discriminator(nc=2, ndf=3).eval()
     other.load_state_dict(network.state_dict())
     case.record("the state dict brings it all over", float((other(x) - network(x)).abs().max().detach()), at_most=1e-6, about="largest difference")
     network.train()
-    case.call("training mode again, one image", network, images(1, 2), policy=close)
+    alone("training mode again, one image", images(1, 2), images(3, 2))
     case.call("images 50 times as bright", network, 50 * images(3, 2), policy=close)
     network(x).sum().backward()
     case.record("every parameter takes part", all(parameter.grad is not None for parameter in network.parameters()))
@@ -642,7 +647,8 @@ def init_weights(module: nn.Module) -> None:
     generator as it is: it is not seeded. Parameters stay the same objects.
 
     Args:
-        module: any layer or network. Kinds of layer not named above are left alone.
+        module: any layer or network. Other kinds (fully connected, embeddings, other norms) are
+            left alone; convolutions and batch-norms of other dimensions may be treated alike.
     """
     ### BEGIN SOLUTION
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -687,6 +693,9 @@ def _(case):
         network.apply(init_weights)
     same = {type(one).__name__: "the same" if torch.equal(one.weight, other.weight) else "others" for one, other in zip(*pair)}
     case.record("twice with torch's generator seeded alike outside", same, about="the second weights of")
+    twins = fresh(*[layer for _ in range(2) for layer in (nn.Conv2d(3, 4, 4, bias=False), nn.ConvTranspose2d(4, 3, 4, bias=False), nn.BatchNorm2d(6))]).apply(init_weights)
+    same = {type(one).__name__: "the same" if torch.equal(one.weight, other.weight) else "others" for one, other in zip(twins[:3], twins[3:])}
+    case.record("two layers of each kind in one network", same, about="the second weights of")
 
     def left(*layers):
         network = fresh(*layers).apply(init_weights)
@@ -1024,6 +1033,7 @@ misconceptions(
     mistake("β₁ = 0.9", (GEN, GEN.replace(", betas=betas", "")), (DIS, DIS.replace(", betas=betas", "")), says="β₁ is Adam's default, 0.9, whatever `betas` says; section 4: 0.9 made training oscillate, 0.5 stabilised it."),
     mistake("β₁ = 0.9 for the generator", (GEN, GEN.replace(", betas=betas", "")), says="The generator's β₁ is Adam's default, 0.9; both have the betas of the caller."),
     mistake("β₁ = 0.9 for the discriminator", (DIS, DIS.replace(", betas=betas", "")), says="The discriminator's β₁ is Adam's default, 0.9; both have the betas of the caller."),
+    mistake("Keras's epsilon", (GEN, GEN.replace("betas=betas", "betas=betas, eps=1e-7")), (DIS, DIS.replace("betas=betas", "betas=betas, eps=1e-7")), says="Adam's ε is not PyTorch's 1e-8 (Keras has 1e-7); leave it as it is."),
     mistake("Adam's learning rate", (GEN, GEN.replace("lr=lr, ", "")), (DIS, DIS.replace("lr=lr, ", "")), says="The learning rate is Adam's default, 0.001; section 4 found it too high and took 0.0002."),
     mistake("0.002", (GEN, GEN.replace("lr=lr", "lr=2e-3")), (DIS, DIS.replace("lr=lr", "lr=2e-3")), says="The learning rate is 0.002 whatever the caller says; the paper's is 0.0002."),
     mistake("a slower discriminator", (DIS, DIS.replace("lr=lr", "lr=lr / 2")), says="The discriminator's learning rate is half the generator's; both have the same."),

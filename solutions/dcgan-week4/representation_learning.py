@@ -161,6 +161,8 @@ def _(case):
     images = pictures(3, 3)
     result = features("three colour images, 4 × 4 numbers each by default", three, images)
     case.record("a gradient hangs on it", result.requires_grad)
+    extract_features(three, images)
+    case.record("the images want a gradient afterwards", images.requires_grad)
     alone = extract_features(three, images[1:2])
     case.record("the second image alone: its features differ by", float((alone - result[1:2]).abs().max().detach()), at_most=1e-4, about="largest difference")
 
@@ -172,7 +174,8 @@ def _(case):
     case.record("what has changed in it", ", ".join(changed) or "nothing")
     case.record("parameters that can still be trained", sum(parameter.requires_grad for parameter in discriminator.parameters()))
     case.record("gradients that were left behind", sum(parameter.grad is not None for parameter in discriminator.parameters()))
-    case.record("hooks that were left behind", sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in discriminator.modules()))
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    case.record("hooks that were left behind", sum(len(getattr(module, kind)) for module in discriminator.modules() for kind in hooks))
     case.record("torch still keeps track of gradients", torch.is_grad_enabled())
     case.record("its layers' settings are as before", repr(discriminator) == described)
     for parameter in discriminator.parameters():
@@ -1034,7 +1037,7 @@ def _(case):
     encode("two patches, three centres in a plane", case.normal(2, 2), case.normal(3, 2))
     encode("five patches, four centres", case.normal(5, 6, scale=2.0), case.normal(4, 6))
     encode("images of patches: (2, 3, 4)", case.normal(2, 3, 4), case.normal(5, 4))
-    encode("one patch without leading dimensions", case.normal(7), case.normal(3, 7))
+    encode("one patch without leading dimensions", case.normal(7), case.normal(3, 7) * torch.tensor([[1.0], [2.0], [3.0]], device=case.device))
     encode("one centre: nothing is nearer than the average", case.normal(4, 3), case.normal(1, 3))
     encode("centres far away from the patches", case.normal(3, 4), 20 + case.normal(6, 4, scale=3.0))
     encode("float64 stays float64", case.normal(2, 5, dtype=torch.float64), case.normal(3, 5, dtype=torch.float64))

@@ -707,12 +707,13 @@ def _(case):
     restored("saved again", run, noise, keeper)
     if (folder / "run.pt").exists():
         (folder / "kept").mkdir()
-        os.replace(folder / "run.pt", folder / "kept" / "renamed.pt")
+        os.replace(folder / "run.pt", folder / "kept" / "renamed")
     other = Run()
-    restored("the file moved and renamed", other, noise, Checkpoint(folder / "kept" / "renamed.pt", **other.parts()))
+    restored("the file moved and renamed", other, noise, Checkpoint(folder / "kept" / "renamed", **other.parts()))
     run = Run(adam=True)
     keeper = Checkpoint(str(folder / "adam.pt"), adam=run.optimiser, draws=run.noise, net=run.network)
     run.on(4)
+    run.optimiser.param_groups[0]["lr"] = 0.05  # as a schedule does
     keeper.save(2)
     noise = run.next_noise()
     run = Run(adam=True)
@@ -738,6 +739,15 @@ def _(case):
         except Exception:
             pass
         case.record("after a save that failed: the file of before", Checkpoint(folder / "broken.pt", part=part, last=part).load())
+        value = part.state.get("value")
+        case.record("after a save that failed: the state of before", value if isinstance(value, torch.Tensor) and "cannot be saved" not in part.state else "not put back", about="the part's state")
+        part.state = {"value": 2 * torch.ones(2)}
+        try:
+            keeper.save(8)
+            outcome = keeper.load()
+        except Exception as error:
+            outcome = type(error).__name__
+        case.record("after a save that failed: the next save, loaded", outcome)
         part.state = {"value": folder}  # no tensor, no number: what could be anything does not come in
         try:
             Checkpoint(folder / "object.pt", part=part).save(1)
@@ -1104,8 +1114,9 @@ def _(case):
     run("a checkpoint, but no file yet", [4, 3], 2, done=0)
     run("two of three epochs are done", [3, 4, 3], 3, done=2)
     ### BEGIN HIDDEN TESTS
-    run("three epochs", [4, 3, 5], 3, nz=2, fixed=3, done=1)
+    run("three epochs, one fixed noise", [4, 3, 5], 3, nz=2, fixed=1, done=1)
     run("all is done", [3, 4], 2, done=2)
+    run("a checkpoint, nothing to write to", [4, 3], 2, fixed=0, writing=False, done=0)
     run("no fixed noise", [5, 3], 2, fixed=0)
     run("fixed noise, nothing to write to, another criterion", [6, 4], 2, fixed=4, writing=False, criterion=nn.MSELoss())
     ### END HIDDEN TESTS

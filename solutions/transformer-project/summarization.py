@@ -172,9 +172,13 @@ def _(case):
 
     def train(name, scores, per_epoch=2, rate=lambda step: 0.5 / step, leaves_training=False):
         V = 7
-        pairs = [[(case.integers(3, V, 3, 4), torch.cat([torch.ones(3, 1, dtype=torch.int64), case.integers(2, V, 3, 4)], 1)) for _ in range(per_epoch)] for _ in scores]
+        counts = per_epoch if isinstance(per_epoch, list) else [per_epoch] * len(scores)
+        pairs = [[(case.integers(3, V, 3, 4), torch.cat([torch.ones(3, 1, dtype=torch.int64), case.integers(2, V, 3, 4)], 1)) for _ in range(count)] for count in counts]
         model = case.initialise(Bigrams(V, 4).to(case.device))
         rates, modes, numbers, seen = [], [], [], []
+
+        def mode(network):
+            return "training mode" if any(module.training for module in network.modules()) else "evaluation mode"
 
         def batches(epoch):
             numbers.append(epoch)
@@ -185,7 +189,7 @@ def _(case):
             return rate(step)
 
         def validate(network):
-            modes.append("training mode" if network.training else "evaluation mode")
+            modes.append(mode(network))
             seen.append(network.output.bias.detach().clone())
             network.train(leaves_training)
             return scores[len(modes) - 1]
@@ -197,7 +201,7 @@ def _(case):
         case.record(f"{name}: validated in", modes, about="mode")
         case.record(f"{name}: biases that validation saw", seen, about="bias at epoch")
         case.record(f"{name}: the weights afterwards", dict(model.state_dict()), about="weight")
-        case.record(f"{name}: the mode afterwards", "training mode" if model.training else "evaluation mode", about="mode")
+        case.record(f"{name}: the mode afterwards", mode(model), about="mode")
 
     train("one epoch", [0.5])
     train("the second of three is the best", [0.2, 0.7, 0.4])
@@ -206,6 +210,7 @@ def _(case):
     train("scores below zero, and validation leaves training mode on", [-3.0, -1.5, -2.0], leaves_training=True)
     train("worse, then better again", [0.5, 0.1, 0.6], per_epoch=1)
     train("the first is the best, and the third better than the second", [0.9, 0.1, 0.5, 0.2], per_epoch=1)
+    train("epochs of 3, 1 and 2 batches", [0.1, 0.3, 0.2], per_epoch=[3, 1, 2])
     ### BEGIN HIDDEN TESTS
     best = case.integer(0, 5)
     train("five epochs, a best one drawn by chance", [1.0 if epoch == best else 0.1 * epoch for epoch in range(5)], per_epoch=3)
@@ -229,6 +234,8 @@ misconceptions(
             says="The model is left with its last weights. A state dict is no copy: its tensors are the model's own, and change with every further step. Clone them, and load the best in the end."),  # fmt: skip
     mistake("the worst epoch", ("scores[-1] > max(scores[:-1], default=-math.inf)", "scores[-1] < min(scores[:-1], default=math.inf)"),
             says="The epoch with the lowest score is kept; higher is better here (a loss would be the other way round)."),  # fmt: skip
+    mistake("every epoch as long as the first", ("        losses += train_epoch(", "        first = len(losses) if epoch == 1 else 0 if epoch == 0 else first\n        losses += train_epoch("), ("step=len(losses))", "step=epoch * first)"),
+            says="The steps are counted as if each epoch had as many batches as the first; go on from the number of updates made so far."),  # fmt: skip
     mistake("the latest of equals", ("scores[-1] > max", "scores[-1] >= max"), says="Of equally good epochs the latest is kept; the earliest is asked for."),
     mistake("better than the one before", ("max(scores[:-1], default=-math.inf)", "(scores[-2] if len(scores) > 1 else -math.inf)"),
             says="An epoch is kept as soon as it is better than the one before; it has to be better than all before."),  # fmt: skip
@@ -450,6 +457,7 @@ def _(case):
     share("a fact that the reference says twice", ["Ada Baker ran."], ["Ada Baker met Ada."])
     share("a letter beyond a to z belongs to its word", ["Zo left."], ["Zoë left."])
     share("a hyphen separates", ["Ada Baker-Weber ran."], ["Ada Weber ran."])
+    share("an apostrophe separates", ["Ada's dog ran."], ["Ada ran."])
     share("an underscore separates", ["Ada_Baker ran."], ["Ada Baker ran."])
     share("a fact may have more capitals than the first", ["they won", "they sold"], ["NATO won", "McDonald sold"])
     share("a capital further inside makes no fact", ["it rang"], ["an iPhone rang"])

@@ -119,6 +119,7 @@ def _(case):
     case.call("several spaces", encode_batch, ["  the   cat ", "sat"], other)
     case.call("an empty sentence among others", encode_batch, ["the cat sat", "", "cat"], other)
     case.call("the longest comes last", encode_batch, ["the", "the cat", sentence(9)], vocabulary)
+    case.call("the longest by its words has fewer letters", encode_batch, ["a cat saw a dog", "extraordinarily incomprehensible parrots"], vocabulary)
     case.call("twenty sentences", encode_batch, [sentence(1 + i % 6) for i in range(20)], vocabulary)
     case.record("the vocabularies are as they were", [len(vocabulary), len(other)], about="size of vocabulary")
     ### END HIDDEN TESTS
@@ -616,11 +617,14 @@ def _(case):
         cell = case.initialise(cell)
         for p in cell.parameters():
             p.grad = torch.ones_like(p) if in_training else None
+        before = [p.detach().clone() for p in cell.parameters()]
         norms = gradient_norm_by_distance(cell, length)
         case.record(name, norms)
         left = []
         if any(p.grad is None or not bool((p.grad == 1).all()) if in_training else p.grad is not None and bool(p.grad.any()) for p in cell.parameters()):
             left.append("another .grad of the cell's parameters")
+        if not all(torch.equal(p, old) for p, old in zip(cell.parameters(), before)):
+            left.append("other values of the cell's parameters")
         if not all(p.requires_grad for p in cell.parameters()):
             left.append("parameters that want no gradient any more")
         if getattr(norms, "requires_grad", False):

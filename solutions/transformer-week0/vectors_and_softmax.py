@@ -391,6 +391,7 @@ def _(case):
     case.call("scores near 1000", softmax, case.normal(2, 3) + 1000)
     case.call("scores near −1000", softmax, case.normal(2, 3) - 1000)
     case.call("scores near −1000 and one −∞", softmax, minus_infinity(case.normal(2, 3) - 1000, (0, 1)))
+    case.call("scores far below any that stands for −∞", softmax, torch.tensor([[-2e30, -3e30, -math.inf], [-20000.0, -20100.0, -20200.0]], device=case.device))
     # only the largest will do: less the first, the last, the smallest or the mean, 200 overflows
     case.call("scores of 100, 200, 0 and 50", softmax, torch.tensor([[100.0, 200.0, 0.0, 50.0]], device=case.device) + case.normal(1, 4))
     case.call("one row near 1000, the next near −1000", softmax, case.normal(2, 3) + torch.tensor([[1000.0], [-1000.0]], device=case.device))
@@ -636,8 +637,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> 
         ignore_index: the target of examples that do not count. It may be a class's number (that of
             padding, say).
 
-    Returns: a tensor without dimensions. Logits of any finite size give a finite loss. If every
-        target is ignored it is 0, with a gradient of zeros. The inputs are not changed.
+    Returns: a tensor without dimensions, in the logits' dtype. Logits of any finite size give a
+        finite loss. If every target is ignored it is 0, with a gradient of zeros. The inputs are not
+        changed.
 
     May not call F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss or nn.NLLLoss. torch.logsumexp is welcome.
     """
@@ -675,6 +677,7 @@ def _(case):
     case.call("one of three ignored, −100", cross_entropy, case.normal(3, 2), torch.tensor([1, -100, 0], device=case.device))
     case.call("six examples, two ignored", cross_entropy, case.normal(6, 4), targets(6, 4, 1, 4))
     case.call("ignore_index=-1", cross_entropy, case.normal(5, 3), targets(5, 3, 0, 2, ignore_index=-1), ignore_index=-1)
+    case.call("ignore_index=255: more than there are classes", cross_entropy, case.normal(5, 3), targets(5, 3, 0, 2, ignore_index=255), ignore_index=255)
     padded = torch.tensor([2, 1, 0, 0], device=case.device)
     case.call("ignore_index=0: class 0 is padding", cross_entropy, case.normal(4, 3), padded, ignore_index=0)
     case.call("float64 stays float64", cross_entropy, case.normal(3, 4, dtype=torch.float64), targets(3, 4, 0))
@@ -790,7 +793,7 @@ misconceptions(
     mistake(
         "nothing left gives a constant",
         ("kept = targets != ignore_index\n", "kept = targets != ignore_index\n    if not kept.any():\n        return torch.zeros((), dtype=logits.dtype)\n"),
-        says="If every target is ignored the loss is 0, but a new 0 that hangs on nothing: `backward()` fails on it. It should have a gradient, of zeros.",
+        says="If every target is ignored the loss is 0, but a new 0 that hangs on nothing: `backward()` fails on it, or reaches no logits. It should have a gradient, of zeros.",
     ),
     mistake(
         "targets changed",

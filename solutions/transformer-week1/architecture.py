@@ -414,16 +414,17 @@ def _(case):
     count("the base model, 37,000 words, tied", 6, 512, 8, 2048, 37_000, 37_000, True)
     count("the big model, 37,000 words, tied", 6, 1024, 16, 4096, 37_000, 37_000, True)
 
-    def refusal():
+    def refusal(*words):
         try:
-            parameter_count(TransformerConfig(1, 2, 1, 3, 5, 7, True))
+            parameter_count(TransformerConfig(1, 2, 1, 3, *words, True))
         except ValueError:
             return "raises ValueError"
         except AssertionError:
             return "raises AssertionError"
         return "no error"
 
-    case.call("tied, but 5 and 7 words", refusal, policy={"about": "what happens"})
+    case.call("tied, but 5 and 7 words", lambda: refusal(5, 7), policy={"about": "what happens"})
+    case.call("tied, but 7 and 5 words", lambda: refusal(7, 5), policy={"about": "what happens"})
     ### BEGIN HIDDEN TESTS
     count("the base model, 31,000 and 29,000 words", 6, 512, 8, 2048, 31_000, 29_000, False)
     count("no layers", 0, 8, 2, 16, 10, 12, False)

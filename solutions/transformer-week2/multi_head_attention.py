@@ -513,6 +513,8 @@ def _(case):
         layer, x = build(12, 3).eval(), case.normal(2, 5, 12)
         causal = torch.ones(5, 5).tril().bool().to(case.device)
         before, _ = attend("causal, (Lq, Lk)", layer, x, x, x, mask=causal)
+        attend("then without a mask", layer, x, x, x)
+        attend("causal, as many positions as sentences", layer, *[case.normal(5, 5, 12)] * 3, mask=causal)
         padding = torch.tensor([[[1, 1, 1, 0, 0]], [[0, 1, 1, 1, 1]]]).bool()
         attend("padding on the right and on the left, (B, 1, Lk)", layer, x, x, x, mask=padding)
         query = case.normal(2, 4, 12)
@@ -1029,7 +1031,9 @@ def _(case):
         with torch.no_grad():
             for parameter in theirs.parameters():
                 parameter.copy_(case.normal(*parameter.shape, scale=d_model**-0.5))
-        ours = case.call(f"{name}: a module comes back", from_torch, theirs)
+        ours = from_torch(theirs)
+        kind = "a MultiHeadAttention" if isinstance(ours, MultiHeadAttention) else f"a {type(ours).__name__}"  # a subclass is one
+        case.record(f"{name}: a module comes back", kind, about="it")
         case.record(f"{name}: its parameters", dict(sorted(ours.named_parameters())), about="parameter")
         return theirs, ours
 
@@ -1074,6 +1078,10 @@ def _(case):
             parameter.add_(1)
     changed = {name: (p.detach() - before[name]).abs().max().item() for name, p in theirs.named_parameters()}
     case.record("the original keeps its weights when the copy changes", changed, exact=True, about="change of")
+    still = nn.MultiheadAttention(4, 2, batch_first=True, device=case.device).eval().requires_grad_(False)
+    from_torch(still)
+    left = {"is in train mode": still.training, "can be trained": any(parameter.requires_grad for parameter in still.parameters())}
+    case.record("an original in eval mode that is not to be trained is left as it was", left, about="the original")
     theirs, ours = copy("copied twice", 6, 2)
     again = from_torch(theirs)
     different = len({p.data_ptr() for module in (ours, again) for p in module.parameters()})

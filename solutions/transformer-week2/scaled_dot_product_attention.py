@@ -222,6 +222,8 @@ def _(case):
     mask = torch.ones(3, 5).bool()
     mask[:, 0] = False  # its scores: about 1920, −1680 and 240
     attend("scores of about 120, −105 and 15, and a hidden key far above or below", q, k, v, mask)
+    q, k = (torch.tensor(column, device=case.device)[:, None] for column in ([100.0, 1.0], [0.0, -200.0, -300.0]))
+    attend("scores of −20000 and −30000 beside a hidden one of 0", q, k, case.normal(3, 2), torch.tensor([False, True, True]).expand(2, 3))
 
     with case.part("a query with nothing to attend to", points=1):
         blind = torch.tensor([[1, 0, 1], [0, 0, 0]]).bool()
@@ -258,6 +260,7 @@ def _(case):
     attend("a mask for each of two heads, shared by three sentences", q, k, v, mask[0])
     attend("an expanded mask", q, k, v, mask[:1, :1].expand(3, 2, 6, 7))
     attend("a mask of the keys alone, (Lk,)", q, k, v, mask[0, 0, 0])
+    attend("a mask of the queries alone, (Lq, 1)", q, k, v, torch.tensor([1, 0, 1, 1, 0, 1]).bool()[:, None])
     attend("a mask that allows everything", q, k, v, torch.ones_like(mask))
     late = k.clone()
     late[:, :, 4:] += 3.0
@@ -281,7 +284,7 @@ def _(case):
         case.gradients("gradients are finite, empty rows among others", output, q, k, v)
         attend("no query sees anything", *qkv(2, Lq=3, Lk=2, d_k=4, d_v=5), torch.zeros(3, 2).bool())
     with case.part("half precision"):
-        attend("bfloat16, no leading dimensions", *case.cast(torch.bfloat16, *qkv(Lq=3, Lk=4, d_k=8, d_v=2, scale=0.7)))
+        attend("bfloat16, no leading dimensions", *case.cast(torch.bfloat16, *qkv(Lq=3, Lk=4, d_k=8, d_v=9, scale=0.7)))
         mask = case.boolean(2, 1, 4, 6)
         mask[..., 0] = True
         halves = case.cast(torch.float16, *qkv(2, 3, Lq=4, Lk=6, d_k=8, d_v=5, scale=0.7))
@@ -1079,6 +1082,8 @@ def _(case):
     case.call("(B, 1, L) and (L, L) make (B, L, L)", combine_masks, padding, causal)
     case.call("a mask, None, a mask", combine_masks, causal, None, padding)
     case.call("one mask", combine_masks, padding)
+    case.call("one of them hides everything", combine_masks, causal, torch.zeros(4, dtype=torch.bool, device=case.device))
+    case.call("three masks of different shapes", combine_masks, causal, causal.T, padding)
     ### BEGIN HIDDEN TESTS
     first, second, third = case.boolean(5, 1, 3, p=0.8), case.boolean(2, 3, p=0.8), case.boolean(3, p=0.8)
     case.call("three masks with None between", combine_masks, None, first, None, second, third, None)

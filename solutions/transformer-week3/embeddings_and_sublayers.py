@@ -120,6 +120,8 @@ def _(case):
     case.call("positions in the thousands", positional_encoding, 3000, 12, policy={"tol": 2e-3})
     length, width = case.integer(10, 40), case.integer(7, 50)
     case.call("some length, some width", positional_encoding, length, width)
+    case.call("50 positions again, another width", positional_encoding, 50, 9)
+    case.call("six columns again, longer", positional_encoding, 70, 6)
     ### END HIDDEN TESTS
 
 
@@ -369,6 +371,8 @@ def _(case):
     case.call("bfloat16 with positions", add_positions, *case.cast(torch.bfloat16, case.normal(2, 5, 4)), case.integers(0, 9, 2, 5))
     case.call("as many sentences as tokens and columns", add_positions, case.normal(3, 3, 3))
     case.call("a single token in each sentence", add_positions, case.normal(6, 1, 4))
+    case.call("bfloat16, positions beyond 256", add_positions, *case.cast(torch.bfloat16, case.normal(1, 3, 2)), torch.tensor([[301, 259, 3]], device=case.device))
+    case.call("a position beyond 5,000", add_positions, case.normal(1, 2, 2), torch.tensor([[6_001, 3]], device=case.device))
     ### END HIDDEN TESTS
 
 
@@ -549,10 +553,19 @@ def _(case):
     output = case.call("a batch of sentences", module, tokens)
     case.gradients("gradients of the table", output, module)
     case.record("the table is not changed by looking words up", float((module.weight - before).detach().abs().max()), at_most=0.0, about="change")
-    spread = float(Embedding(50, 400).weight.detach().std()) * 400**0.5  # of 20,000 numbers: within 3 % of 1
+    table = Embedding(50, 400).weight.detach().double() * 400**0.5  # 20,000 numbers, of mean 0 and deviation 1 within 3 %
+    spread = float(table.std())
     case.record("a new table: standard deviation times √d_model, not more than 1.1", spread, at_most=1.1, about="standard deviation times √d_model")
     case.record("a new table: standard deviation times √d_model, not less than 0.9", spread, at_least=0.9, about="standard deviation times √d_model")
+    case.record("a new table: its mean times √d_model, without the sign", abs(float(table.mean())), at_most=0.1, about="mean times √d_model")
+    case.record("a new table: its rows are drawn one by one", float(table.std(0).mean()), at_least=0.8, about="deviation from row to row, times √d_model")
+    beyond = float((table.abs() > 2).double().mean())  # 4.6 % of a normal distribution, nothing of a uniform one
+    case.record("a new table: share of numbers beyond two deviations", beyond, at_least=0.03, about="share beyond two standard deviations")
+    case.record("a second table is drawn anew", float((Embedding(50, 400).weight.detach() * 400**0.5 - table).abs().mean()), at_least=0.8, about="mean difference of two new tables, times √d_model")
     ### BEGIN HIDDEN TESTS
+    other = float(Embedding(300, 64).weight.detach().std()) * 64**0.5
+    case.record("a new table, narrower: standard deviation times √d_model, not more than 1.1", other, at_most=1.1, about="standard deviation times √d_model")
+    case.record("a new table, narrower: standard deviation times √d_model, not less than 0.9", other, at_least=0.9, about="standard deviation times √d_model")
     case.call("three axes of tokens", module, case.integers(0, 11, 2, 3, 4))
     case.call("the same words again", module, torch.tensor([[10, 10], [0, 10]], device=case.device))
     wide = case.initialise(Embedding(4, 16).to(case.device))
@@ -778,12 +791,15 @@ class LayerNorm(nn.Module):
     paper="section 3.1 (and Ba et al. 2016, equation 4)",
 )  # fmt: skip
 def _(case):
+    def spread(*shape):  # numbers that happen to be nearly equal would leave rounding alone to be divided by their deviation
+        return case.normal(*shape) + torch.linspace(-3, 3, shape[-1], device=case.device)
+
     fresh = LayerNorm(3).to(case.device)
     case.record("a new one: weights and biases", {name: value.detach().clone() for name, value in fresh.named_parameters()})
-    case.call("a new one, one vector of three", fresh, case.normal(1, 3))
+    case.call("a new one, one vector of three", fresh, spread(1, 3))
     small = case.initialise(LayerNorm(4).to(case.device))
-    case.call("two vectors of four", small, case.normal(2, 4) + 2)
-    case.call("a batch of sentences", small, case.normal(2, 3, 4, scale=3.0))
+    case.call("two vectors of four", small, spread(2, 4) + 2)
+    case.call("a batch of sentences", small, 2 * spread(2, 3, 4))
     case.call("numbers so small that ε counts", small, case.normal(3, 4, scale=2e-3))
     case.call("a vector of equal numbers", small, torch.full((1, 2, 4), 2.5, device=case.device))
     other = case.initialise(LayerNorm(6, eps=0.5).to(case.device))
@@ -801,13 +817,14 @@ def _(case):
     case.call("float64 stays float64", doubled, case.normal(3, 4, 5, dtype=torch.float64))
     two = case.initialise(LayerNorm(2, eps=1e-3).to(case.device))
     case.call("vectors of two", two, case.normal(5, 2, scale=0.03))
-    case.call("an input that is not contiguous", two, case.normal(2, 3, 4).transpose(1, 2)[..., :2])
+    case.call("an input that is not contiguous", two, case.normal(2, 3, 4, scale=0.3).transpose(1, 2)[..., :2])
     padded = case.normal(2, 4, 33)
     longer = torch.cat([padded, 50 * case.normal(2, 2, 33)], dim=1)
     case.record("other words change nothing", float((wide(longer)[:, :4] - wide(padded)).detach().abs().max()), at_most=1e-5, about="change")
     copy = LayerNorm(33).to(case.device)
     copy.load_state_dict(wide.state_dict())
     case.record("a copy by state_dict agrees", float((copy(padded) - wide(padded)).detach().abs().max()), at_most=0.0, about="difference")
+    case.call("evaluation mode, after training", wide.eval(), case.normal(3, 33) + 2)
     ### END HIDDEN TESTS
 
 
@@ -1112,6 +1129,18 @@ def _(case):
     case.record("a copy by state_dict agrees", float((copy(x) - module(x)).detach().abs().max()), at_most=0.0, about="difference")
     same = usual.train()(case.normal(1, 1, 3).repeat(2, 2, 1)).detach().flatten(0, 1)
     case.record("four equal vectors are not dropped from alike", float((same[1:] - same[0]).abs().amax(1).min()), at_least=1e-3, about="difference")
+    x = case.normal(1, 3)
+    case.record("dropped anew each time", float((usual(x) - usual(x)).detach().abs().max()), at_least=1e-3, about="difference of two calls")
+    half = case.initialise(PositionwiseFeedForward(400, 300, dropout=0.5).to(case.device)).train()
+    x = case.normal(1, 400).requires_grad_()
+    (towards,) = torch.autograd.grad(half(x).sum(), [x])
+    case.record("no number of the input is dropped", int((towards == 0).sum()), about="numbers without gradient")
+    with torch.no_grad():
+        half.linear1.bias.fill_(1e3)
+    (dropped,) = torch.autograd.grad(half(x.detach()).sum(), [half.linear1.bias])
+    share = float((dropped == 0).double().mean())
+    case.record("dropout 0.5: not more than 65 % is dropped", share, at_most=0.65, about="share dropped")
+    case.record("dropout 0.5: not less than 35 % is dropped", share, at_least=0.35, about="share dropped")
     ### END HIDDEN TESTS
 
 
@@ -1358,6 +1387,9 @@ def _(case):
     for residual in stack:
         y = residual(y, sublayer)
     case.record("three in a row", y)
+    after = make(pre_norm=True).train()(torch.zeros(1000, 4, device=case.device), lambda y: y * 0 + 1).detach()
+    case.record("what is not dropped is larger in training than in eval mode", float(after.max()), tol=1e-3, about="how many times as large")
+    case.record("each number is dropped by itself: vectors that are dropped whole", int((after == 0).all(1).sum()), at_most=20, about="their number, of 1,000,")
     ### END HIDDEN TESTS
 
 

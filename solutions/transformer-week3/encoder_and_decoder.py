@@ -353,6 +353,24 @@ def _(case):
     copy = EncoderLayer(6, 1, 4, pre_norm=True).to(case.device).double().eval()
     copy.load_state_dict(doubled.state_dict())
     case.record("a copy by state_dict agrees", float((copy(x) - doubled(x)).detach().abs().max()), at_most=0.0, about="difference")
+    case.call("training without dropout, with a mask", make(12, 3, 5, 0.0).train(), case.normal(3, 6, 12), mask)
+    watched, given = make(4, 2, 6, dropout=0.5, pre_norm=True).train(), []
+    with torch.no_grad():
+        for linear in (watched.self_attention.w_o, watched.feed_forward.linear2):
+            linear.weight.zero_(), linear.bias.fill_(1.0)  # both sub-layers say 1, whatever they read
+    added = watched(torch.zeros(50, 4, 4, device=case.device)).detach()
+    case.record("dropout 0.5 in training: two sub-layers that say 1 add 2 each, or nothing", float(added.max()), tol=1e-3, about="most that is added")
+    watched = make(4, 2, 6, dropout=0.5).train()
+    watched.self_attention.register_forward_pre_hook(
+        lambda module, args, kwargs: given.extend([*inspect.signature(module.forward).bind(*args, **kwargs).arguments.values()][:3]), with_kwargs=True
+    )
+    x = case.normal(2, 3, 4)
+    watched(x)
+    vectors = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.shape[-1] == 4]  # and no mask
+    whole = all(bool(torch.isin(tensor, x).all()) for tensor in vectors)  # a sentence at a time will do as well
+    case.record("training, dropout 0.5: what attention is given", "the layer's input" if whole else "other numbers than the layer's input", about="it")
+    x = case.normal(3, 6, 12).requires_grad_()
+    case.gradients("gradient of the input, with a mask", make(12, 3, 5).eval()(x, mask), x)
     ### END HIDDEN TESTS
 
 
@@ -479,6 +497,25 @@ class EncoderLayer(nn.Module):
             return output
 
         return self.residual2(self.residual1(x, attend), lambda y: self.feed_forward(y))
+
+
+# %% tags=["alternative"]
+@alternative("an attention with a shorter call")
+class EncoderLayer(nn.Module):
+    def __init__(self, d_model, h, d_ff, dropout=0.1, pre_norm=False):
+        super().__init__()
+        self.self_attention = SelfAttention(d_model, h)
+        self.residual1 = Residual(d_model, dropout, pre_norm)
+        self.feed_forward = PositionwiseFeedForward(d_model, d_ff, dropout)
+        self.residual2 = Residual(d_model, dropout, pre_norm)
+
+    def forward(self, x, mask=None):
+        return self.residual2(self.residual1(x, lambda y: self.self_attention(y, mask)), self.feed_forward)
+
+
+class SelfAttention(MultiHeadAttention):
+    def forward(self, x, mask=None):
+        return super().forward(x, x, x, mask)[0]
 
 
 # %% tags=["alternative"]
@@ -646,6 +683,25 @@ def _(case):
     case.record("a copy by state_dict agrees", float((copy(x, memory) - doubled(x, memory)).detach().abs().max()), at_most=0.0, about="difference")
     nothing = torch.zeros(2, 1, 5, dtype=torch.bool, device=case.device)
     case.call("a source that is all padding", post, case.normal(2, 3, 4), case.normal(2, 5, 4), causal(3), nothing)
+    still = make(12, 3, 5, 0.0).train()
+    case.call("training without dropout, both masks", still, case.normal(3, 5, 12), case.normal(3, 7, 12), target, source)
+    each = case.boolean(3, 5, 7) | (torch.arange(7, device=case.device) == 2)
+    case.call("another mask of the source for each query", wide, case.normal(3, 5, 12), case.normal(3, 7, 12), target, each)
+    watched, given = make(4, 2, 6, dropout=0.5).train(), []
+    watched.cross_attention.register_forward_pre_hook(
+        lambda module, args, kwargs: given.extend([*inspect.signature(module.forward).bind(*args, **kwargs).arguments.values()][1:3]), with_kwargs=True
+    )
+    memory = case.normal(2, 3, 4)
+    watched(case.normal(2, 3, 4), memory)
+    vectors = [tensor for tensor in given if isinstance(tensor, Tensor) and tensor.shape[-1] == 4]  # and no mask
+    whole = all(bool(torch.isin(tensor, memory).all()) for tensor in vectors)
+    case.record("training, dropout 0.5: what cross-attention is given as keys and values", "the memory" if whole else "other numbers than the memory", about="it")
+    watched = make(4, 2, 6, dropout=0.5, pre_norm=True).train()
+    with torch.no_grad():
+        for linear in (watched.self_attention.w_o, watched.cross_attention.w_o, watched.feed_forward.linear2):
+            linear.weight.zero_(), linear.bias.fill_(1.0)
+    added = watched(torch.zeros(50, 4, 4, device=case.device), case.normal(50, 3, 4)).detach()
+    case.record("dropout 0.5 in training: three sub-layers that say 1 add 2 each, or nothing", float(added.max()), tol=1e-3, about="most that is added")
     ### END HIDDEN TESTS
 
 
@@ -1188,6 +1244,7 @@ def _(case):
     x, memory = case.normal(2, 5, 4).requires_grad_(), case.normal(2, 3, 4).requires_grad_()
     output = case.call("inputs that require gradients", three, x, memory, causal(5))
     case.gradients("gradients of target and memory", output, x, memory)
+    case.call("as many words as in the source, both masks", three, case.normal(2, 4, 4), case.normal(2, 4, 4), causal(4), mask)
     deep = make(5, 6, 3, 4, 0.0).train()
     x, memory = case.normal(3, 4, 6), case.normal(3, 2, 6)
     before = case.call("five layers, training without dropout", deep, x, memory, causal(4))
@@ -1582,6 +1639,34 @@ def _(case):
     case.record("agrees with nn.Transformer on copied weights", float((wide(src, tgt) - expected)[tgt != 0].detach().abs().max()), at_most=1e-4, about="difference")
     both = make("tied, pre-norm", 8, 8, 6, h=2, N=1, d_ff=4, tied=True, pre_norm=True).eval()
     case.call("tied weights, pre-norm, padded; logits at words", lambda: at_words(both, tokens([3, 1, 2], [5, 0, 0]), tokens([1, 6], [7, 0])))
+    sums = make("dropout 1 on the sums", 7, 5, 4, h=2, N=1, d_ff=6, dropout=1.0).train()
+    for module in sums.modules():
+        if isinstance(module, (Encoder, EncoderLayer, Decoder, DecoderLayer)):
+            module.eval()
+    src, tgt = tokens([3, 1, 6], [5, 4, 2]), tokens([1, 4, 2], [3, 2, 1])
+    case.record("dropout 1 on the sums alone: encode", sums.encode(src))
+    case.record("dropout 1 on the sums alone: decode", sums.decode(tgt, case.normal(2, 3, 4), src))
+    often, seen = make("dropout 0.1 on the sums", 7, 5, 40, h=2, N=1, d_ff=6).train(), []
+    for module in often.modules():
+        if isinstance(module, Encoder):
+            module.register_forward_pre_hook(
+                lambda module, args, kwargs: seen.append([*inspect.signature(module.forward).bind(*args, **kwargs).arguments.values()][0]), with_kwargs=True
+            )
+    often.encode(case.integers(1, 7, 20, 30))
+    share = float((seen[0] == 0).double().mean()) if seen else 0.1  # who calls the layers themselves is not watched
+    case.record("by default about a tenth of the sums is dropped", share, tol=0.25, about="share dropped")
+    still = make("padded, training with dropout 0", 9, 8, 6, h=3, N=2, d_ff=5, dropout=0.0).train()
+    case.call("training with dropout 0, padded on the right; logits at words", lambda: at_words(still, tokens([3, 1, 6, 0], [5, 4, 3, 2]), tokens([1, 2, 0], [1, 4, 3])))
+    src, tgt = tokens([0, 0, 3, 1, 6], [5, 4, 3, 2, 1]), tokens([0, 1, 2, 4], [1, 4, 3, 2])
+    apart = torch.cat([still(src[i : i + 1], tgt[i : i + 1]) for i in range(2)])
+    case.record("two sentences padded on the left: each as if it were alone", float((still(src, tgt) - apart)[tgt != 0].detach().abs().max()), at_most=1e-4, about="difference")
+    make("untied, as many words in both languages", 7, 7, 4, h=2, N=1, d_ff=6)
+    case.raises("tied weights, a larger source vocabulary", Transformer, 6, 5, d_model=4, h=1, N=1, d_ff=4, tied=True, errors=(ValueError,))
+    before = still(src, tgt).detach()
+    with torch.no_grad():
+        for p in [p for m in still.modules() if isinstance(m, EncoderLayer) for p in m.parameters()]:
+            p += 0.3 * case.normal(*p.shape)
+    case.record("after other weights, other logits", float((still(src, tgt) - before).detach().abs().max()), at_least=1e-3, about="change")
     ### END HIDDEN TESTS
 
 

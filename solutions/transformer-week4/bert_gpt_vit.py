@@ -315,6 +315,13 @@ def _(case):
     only = torch.tensor([special, special])
     case.call("nothing but special tokens", mask_tokens, only, mask_id, vocab_size, special, probability=1.0, generator=seeded(), labels=labels)
     case.call("labels with probability 1, special tokens anywhere", lambda tokens: mask_tokens(tokens, mask_id, vocab_size, special, 1.0, seeded())[1], tokens[:3, :9])
+    alike = case.integers(150, 300, 400, 400)
+    _, inputs, found = run(alike, 3, 300, [0, 1, 2, 3], probability=0.4, generator=seeded())
+    chosen, masked = found != -100, inputs == 3
+    for name, here, there in (("to the right", lambda t: t[:, :-1], lambda t: t[:, 1:]), ("below", lambda t: t[:-1], lambda t: t[1:])):
+        case.record(f"probability 0.4: of the chosen tokens, the share whose neighbour {name} is chosen, too", float(there(chosen)[here(chosen)].double().mean()), tol=0.03, about="share")
+        both = here(chosen) & there(chosen)
+        case.record(f"probability 0.4: of chosen neighbours, one {name} of the other, the share where both are [MASK]", float((here(masked) & there(masked))[both].double().mean()), tol=0.04, about="share")
     ### END HIDDEN TESTS
 
 
@@ -583,6 +590,12 @@ def _(case):
     case.record("how many parameters", {name: sum(p.numel() for p in model.parameters()) for name, model in sizes.items()}, about="parameters,")
     case.call("sizes by default", make(9, 6), tokens([4, 7, 1, 3]))
     case.record("dropout by default", LanguageModel(9, 6).dropout.p, about="the rate")
+    still = make(15, 8, 12, 4, 1, 5, 0.0).train()
+    case.call("training without dropout, padded", words(still), tokens([4, 7, 1, 0, 0], [2, 2, 6, 4, 1]))
+    given, seen = LanguageModel(9, 6, 40).train(), []
+    given.encoder.register_forward_pre_hook(lambda module, args, kwargs: seen.append(args[0] if args else kwargs["x"]), with_kwargs=True)
+    given(case.integers(1, 9, 50, 6))
+    case.record("by default a tenth of the sums is dropped", float((seen[0] == 0).double().mean()) if seen else 0.1, tol=0.25, about="share")
     ### END HIDDEN TESTS
 
 
@@ -1362,6 +1375,10 @@ def _(case):
     case.record("how many parameters", sum(p.numel() for p in VisionTransformer(28, 7, 1, 10).parameters()), about="the number")
     case.call("sizes by default", make(4, 2, 1, 3), case.normal(2, 1, 4, 4))
     case.record("dropout by default", VisionTransformer(4, 2, 1, 3).dropout.p, about="the rate")
+    given, seen = VisionTransformer(4, 1, 1, 3).train(), []
+    given.encoder.register_forward_pre_hook(lambda module, args, kwargs: seen.append(args[0] if args else kwargs["x"]), with_kwargs=True)
+    given(case.normal(10, 1, 4, 4))
+    case.record("by default a tenth of the sums is dropped", float((seen[0] == 0).double().mean()) if seen else 0.1, tol=0.25, about="share")
     ### END HIDDEN TESTS
 
 
@@ -1663,6 +1680,11 @@ def _(case):
     table = case.normal(9, 4)
     case.call("tokens, weights that alternate in sign", reach, lambda t: (table[t] * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0])[None, :, None]).cumsum(dim=1), torch.tensor([1, 4, 0, 2, 8]), torch.tensor([2, 5, 6, 3, 0]))
     case.call("negative outputs", reach, lambda v: -1000.0 - v.abs().cumsum(dim=1), x, other)
+    last = torch.tensor([[1.0]] * 9 + [[100.0]])
+    case.call("the largest output comes last", reach, lambda v: v + 2e-4 * v.sum(dim=1, keepdim=True), last, last + 1)
+    eight = torch.ones(3, 8)
+    case.call("one number of eight changes by 3e-5", reach, lambda v: 1 + torch.eye(8)[0] * 3e-5 * v[..., :1].cumsum(1), eight, eight + 1)
+    case.call("eight numbers change by 5e-6 each", reach, lambda v: 1 + 5e-6 * v.cumsum(1), eight, eight + 1)
     ### END HIDDEN TESTS
 
 

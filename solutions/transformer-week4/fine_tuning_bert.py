@@ -200,9 +200,9 @@ def small_tokenizer(lower=False, special=True, longest=32):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, model_input_names=["input_ids", "attention_mask"], **roles)
 
 
-def small_bert(case, classes=2, dropout=0.0):
+def small_bert(case, classes=2, dropout=0.0, positions=32):
     """A BERT of one layer, its weights drawn by a check's case."""
-    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 32}
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": positions}
     config = BertConfig(vocab_size=len(WORDS) + 4, num_labels=classes, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, **size)
     model = BertForSequenceClassification(config)
     with torch.no_grad():
@@ -744,6 +744,8 @@ def _(case):
         case.record(f"{name}: what comes back", type(trainer).__name__ if not isinstance(trainer, Trainer) else "a Trainer")
         if not isinstance(trainer, Trainer):
             return seen
+        told = [service for service in trainer.args.report_to if service != "none"]
+        case.record(f"{name}: services that are told", ", ".join(told) or "none", about="services:")
         history = trainer.state.log_history
         losses = [entry["loss"] for entry in history if "loss" in entry]
         steps, per_epoch = len(seen["sizes"]), -(-len(train) // settings.get("batch_size", 32))
@@ -1065,7 +1067,7 @@ def _(case):
         return " ".join(WORDS[i] for i in case.integers(0, len(WORDS), length).tolist())
 
     def predict(name, texts, classes=2, training=True, gradient=False, **options):
-        model = small_bert(case, classes, dropout=0.3)
+        model = small_bert(case, classes, dropout=0.3, positions=128)  # as many as the default max_length, which may be padded to
         model.train(training)
         seen = {"training mode": set(), "gradients": set(), "most texts at a time": 0}
 
@@ -1199,7 +1201,7 @@ def predict_probabilities(model, tokenizer, texts, max_length=128, batch_size=64
 @alternative("a collator in a DataLoader, padded to max_length")
 def predict_probabilities(model, tokenizer, texts, max_length=128, batch_size=64):
     def collate(chunk):
-        return tokenizer(chunk, truncation=True, max_length=min(max_length, 32), padding="max_length", return_tensors="pt")
+        return tokenizer(chunk, truncation=True, max_length=max_length, padding="max_length", return_tensors="pt")
 
     mode, result = model.training, []
     model.eval()

@@ -88,8 +88,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor | fl
     Args:
         parameters: can be gone through once (`model.parameters()` is a generator). Those whose
             `.grad` is None do not count. All on one device.
-        max_norm: largest Euclidean norm of all gradients together, > 0. Gradients whose norm is not
-            larger stay as they are.
+        max_norm: largest Euclidean norm of all gradients together, > 0; math.inf is no bound.
+            Gradients whose norm is not larger stay as they are.
 
     Returns: the norm before clipping, as a float or a tensor without dimensions; 0 if there is no
         gradient. The gradients keep their dtype; whether `.grad` is changed in place or replaced is
@@ -136,10 +136,12 @@ def _(case):
     clip("parameters from a generator", [case.normal(3, 3), case.normal(7)], 1.5, once=True)
     clip("all gradients are 0", [torch.zeros(3, device=case.device), torch.zeros(2, 2, device=case.device)], 1.0)
     clip("no gradient at all", [None, None], 1.0)
+    clip("no bound: max_norm is ∞", [tensor(3.0, 4.0), case.normal(2, 3)], math.inf)
     clip("float64", case.cast(torch.float64, case.normal(4, 3), case.normal(5)), 0.25, tol=1e-5)
     clip("bfloat16", case.cast(torch.bfloat16, case.normal(4, 3), case.normal(6)), 0.5, tol=3e-2)
     ### BEGIN HIDDEN TESTS
-    clip("one number", [case.normal()], 0.125)
+    clip("one number", [0.5 + case.uniform(1)], 0.125)
+    clip("a norm between the bound and 1", [tensor(0.3, 0.4)], 0.25)
     clip("many small parameters, a generator", [case.normal(n) for n in (1, 5, 2, 7, 3, 1, 4)], 2.0, once=True)
     clip("one spike among small ones", [case.normal(6, scale=0.1), case.normal(3, scale=400.0), case.normal(2, 2, scale=0.1)], 1.0)
     clip("just above the bound", [0.51 * tensor(3.0, 4.0)], 2.5)
@@ -205,6 +207,8 @@ misconceptions(
             says="A parameter without a gradient (`.grad` is None: frozen, or not used in this batch) ends in an error; it is to be skipped."),  # fmt: skip
     mistake("divides by 0", ("    scale = (max_norm / norm).clamp(max=1.0)", "    scale = max_norm / norm\n    scale = scale if scale < 1 else scale / scale"),
             says="If all gradients are 0 the factor is max_norm / 0, and ∞ · 0 is NaN. Nothing has to be clipped then."),  # fmt: skip
+    mistake("∞ over ∞", ("(max_norm / norm).clamp(max=1.0)", "max_norm / norm.clamp(min=max_norm)"),
+            says="With max_norm = ∞ the factor is ∞/∞, and every gradient becomes NaN. Without a bound nothing is to be clipped."),  # fmt: skip
     mistake("vectors left out", ("[parameter.grad for parameter in parameters if parameter.grad is not None]", "[parameter.grad for parameter in parameters if parameter.grad is not None and parameter.dim() > 1]"),
             says="Only parameters with two or more axes count; biases and all other vectors belong to the gradient too."),  # fmt: skip
 )
@@ -389,7 +393,7 @@ def _(case):
     factors("near the end, with a floor of 0.1", [97, 98, 99, 100], 10, 100, floor=0.1)
     factors("after the end", [13, 16, 20, 1000], 4, 12)
     factors("after the end, with a floor of 0.3", [13, 20, 1000], 4, 12, floor=0.3)
-    factors("no warm-up", [1, 2, 5, 9, 10, 11], 0, 10)
+    factors("no warm-up", [0, 1, 2, 5, 9, 10, 11], 0, 10)
     ### BEGIN HIDDEN TESTS
     factors("warm-up of 1", [0, 1, 2, 3], 1, 3, floor=0.05)
     factors("a long run", [0, 1, 1999, 2000, 2001, 7000, 50_000, 99_999, 100_000, 100_001], 2000, 100_000, floor=0.1)
@@ -450,12 +454,6 @@ misconceptions(
             says="The rise is rounded down to a whole number (`//`), so it is 0 until the warm-up is over."),  # fmt: skip
     mistake("the middle lies at the floor", ("floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2", "floor + (1 - floor) * max(math.cos(math.pi * progress), 0.0)"),
             says="The cosine's lower half is cut off, so the floor is reached half-way; the whole half-period is stretched from 1 to the floor."),  # fmt: skip
-)
-equivalents(
-    "warmup_cosine",
-    {
-        "comparison: `if step < warmup` → `if step <= warmup`": "where the warm-up ends both formulas give 1; step 0 of no warm-up at all is not asked for",
-    },
 )
 
 
@@ -589,7 +587,7 @@ def _(case):
         case.record(f"{name}: loss", loss, about="loss")
         gradients = {key: torch.zeros_like(value) if value.grad is None else value.grad for key, value in parameters.items()}
         case.record(f"{name}: gradients", gradients, about="gradient of")
-        case.record(f"{name}: examples in each call of the model", str(model.sizes), about="it was given")
+        case.record(f"{name}: examples in each call of the model", str(sorted(model.sizes)), about="the list of them, smallest first,")
         same = all(torch.equal(old, new.detach()) for old, new in zip(before, parameters.values())) and model.training == training
         case.record(f"{name}: parameters and mode", "as before" if same else "changed", about="their state")
         return loss
@@ -718,6 +716,18 @@ def accumulate_gradients(model, loss_fn, batches):
     for p, m in zip(trained, mean):
         p.grad = m
     return value
+
+
+# %% tags=["alternative"]
+@alternative("the largest piece first")
+def accumulate_gradients(model, loss_fn, batches):
+    model.zero_grad()
+    count = sum(len(x) for x, _ in batches)
+    losses = []
+    for x, y in sorted(batches, key=lambda piece: -len(piece[0])):
+        losses.append(loss_fn(model(x), y) * len(x) / count)
+        losses[-1].backward()
+    return sum(map(float, losses))
 
 
 # %% tags=["alternative"]
@@ -909,7 +919,7 @@ def _(case):
                 self.hidden, self.output = nn.Linear(5, 4), nn.Linear(4, 2)
 
             def forward(self, x):
-                happened.append(f"model ({precision()})")
+                happened.append(f"model ({precision()}, parameters {str(self.hidden.weight.dtype).removeprefix('torch.')})")
                 y = self.output(torch.tanh(self.hidden(x)))
                 if y.requires_grad:
                     y.register_hook(lambda gradient: happened.append(f"backward ({precision()})"))
@@ -974,6 +984,8 @@ def _(case):
         case.record(f"{name}: what happened", " → ".join(happened), about="the order")
         case.record(f"{name}: loss returned", loss, tol=1e-2, about="loss")
         case.record(f"{name}: parameters afterwards", {key: value.detach().clone() for key, value in model.named_parameters()}, tol=1e-2, about="parameter")
+        fine = any(bool((parameter != parameter.to(torch.bfloat16).float()).any()) for parameter in model.parameters())
+        case.record(f"{name}: digits of the parameters afterwards", "float32's" if fine else "only bfloat16's", about="they are")
         if real is not None:
             case.record(f"{name}: the scaler's factor afterwards", float(scaler.get_scale()), about="factor")
         return loss
@@ -1200,7 +1212,7 @@ for name, dtype, factor in (("bfloat16", torch.bfloat16, 1.0), ("float16", torch
 # | checkpoints | "written at 10-minute intervals" (section 6.1), for averaging | every so many steps, for going on | the averaging of week 3 needs the weights alone; going on needs the rest |
 # | format | – | one file of `torch.save` with tensors, numbers, strings, lists and dicts | `torch.load(path, weights_only=True)` can read it (numpy's keys as a list or tensor; an array is accepted here, but not by `weights_only=True`): a pickle of whole objects runs code when it is loaded, and breaks when a class moves |
 #
-# This check looks into your file with `torch.load`. How things are arranged in it is up to you, but the generators' states have to be in it as numbers (lists, tensors, arrays), not pickled into bytes; `load_checkpoint`, the next exercise, reads it back.
+# This check looks into your file with `torch.load`. How things are arranged in it is up to you, but the generators' states have to be in it as numbers (lists, tensors, arrays of the values themselves), not pickled into bytes; `load_checkpoint`, the next exercise, reads it back.
 
 
 # %% tags=["export"]
@@ -1280,7 +1292,7 @@ def go_on(parts, steps, noise=False):
         inputs, targets = parts["data"].next()
         if noise:
             inputs = inputs + torch.as_tensor(np.random.standard_normal(inputs.shape), dtype=inputs.dtype, device=inputs.device)
-            targets = targets * random.random()
+            targets = targets * random.gauss(1.0, 0.3)
         parts["optimizer"].zero_grad()
         loss = (parts["model"](inputs) - targets).pow(2).mean()
         loss.backward()
@@ -1314,6 +1326,14 @@ def _(case):
         values = np.asarray(values, dtype=np.float64).ravel()
         return any(len(leaf) >= len(values) and np.array_equal(leaf[: len(values)], values) for leaf in found)
 
+    def holds_keys(found, keys, place):
+        """Whether a generator's keys and its place in them are held: how they are arranged is open, so anywhere in a leaf."""
+        keys = np.asarray(keys, dtype=np.float64)
+        starts = ((leaf, start) for leaf in found if len(leaf) >= len(keys) for start in np.flatnonzero(leaf[: len(leaf) - len(keys) + 1] == keys[0]))
+        if not any(np.array_equal(leaf[start : start + len(keys)], keys) for leaf, start in starts):
+            return "missing"
+        return "held" if any((leaf == place).any() for leaf in found) else "held without the place in its keys"
+
     def look(name, path, step, parts):
         case.record(f"{name}: a file at the path", "there" if path.is_file() else "not there", about="the file")
         if not path.is_file():
@@ -1334,7 +1354,7 @@ def _(case):
         parts = fresh_parts(case, inputs, targets, **options)
         go_on(parts, 3)
         np.random.seed(3), random.seed(3)
-        torch.rand(5), np.random.random_sample(200), random.random()  # numpy's place in its keys is 400 then, a number that nothing else in the file has
+        torch.rand(5), np.random.random_sample(200), random.getrandbits(300 * 32)  # places in the keys, 400 and 300 then, that nothing else in the file is
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "last.pt"
             before = torch.get_rng_state(), np.random.get_state(), random.getstate()
@@ -1352,9 +1372,8 @@ def _(case):
             found = look(name, path, step, parts)
             place = "held" if holds(found, before[0].numpy()) else "missing, but its seed is there" if holds(found, [torch.initial_seed()]) else "missing"
             case.record(f"{name}: state of torch's generator", place, about="the state")
-            keys, place = before[1][1:3]
-            numpys = "missing" if not holds(found, keys) else "held" if any((leaf == place).any() for leaf in found) else "held without the place in its keys"
-            generators = {"numpy": numpys, "Python": "held" if holds(found, before[2][1]) else "missing"}
+            *keys, place = before[2][1]
+            generators = {"numpy": holds_keys(found, *before[1][1:3]), "Python": holds_keys(found, keys, place)}
         return generators
 
     def replace(name):
@@ -1431,6 +1450,8 @@ misconceptions(
             says="No part's state dict is in the file: it holds the objects themselves (such a file runs code when it is loaded, depends on where classes are defined, and the objects that exist cannot be filled from it), or the states are in other files."),  # fmt: skip
     mistake("numpy's place in its keys forgotten", ("(kind, keys.tolist(), *rest)", "keys.tolist()"),
             says="Of numpy's generator the keys are saved, but not the place in them: the numbers drawn since they were made would come again."),  # fmt: skip
+    mistake("Python's place in its keys forgotten", ("random.getstate()", "random.getstate()[1][:-1]"),
+            says="Of Python's generator the keys are saved, but not the place in them, the last of the numbers: those drawn since they were made would come again."),  # fmt: skip
     mistake("evaluation mode", ("    kind, keys, *rest = ", "    for part in parts.values():\n        if isinstance(part, nn.Module):\n            part.eval()\n    kind, keys, *rest = "),
             says="Saving puts the model into evaluation mode: the run goes on without dropout, and its running statistics stand still."),  # fmt: skip
     mistake("gradients cleared", ("    kind, keys, *rest = ", "    for part in parts.values():\n        if isinstance(part, nn.Module):\n            part.zero_grad()\n    kind, keys, *rest = "),
@@ -1507,6 +1528,15 @@ def save_checkpoint(path, step, **parts):
         os.replace(Path(folder) / "checkpoint", path)
 
 
+# %% tags=["alternative"]
+@alternative("the generators' numbers in flat rows, their places in front")
+def save_checkpoint(path, step, **parts):
+    _, keys, *rest = np.random.get_state()
+    version, internal, reserve = random.getstate()
+    rows = {"torch": torch.get_rng_state(), "numpy": np.concatenate([rest, keys.astype(np.float64)]), "python": [version, internal[-1], *internal[:-1]], "reserve": reserve}
+    torch.save({"parts": {name: part.state_dict() for name, part in parts.items()}, "rows": rows, "done": torch.tensor(step)}, path)
+
+
 # %% [markdown]
 # ## Exercise 6 · `load_checkpoint`
 #
@@ -1552,6 +1582,15 @@ def _(case):
 
     def seeded(number):
         return torch.Generator().manual_seed(number).get_state()
+
+    def numpys_state():
+        """Its keys, its place in them, the normal number that it has in reserve."""
+        _, keys, place, *reserve = np.random.get_state()
+        return keys.tolist(), place, reserve
+
+    def pythons_state():
+        _, (*keys, place), reserve = random.getstate()
+        return keys, place, reserve
 
     def state(part):
         """A part's state as numbers that can be compared."""
@@ -1602,7 +1641,7 @@ def _(case):
         with tempfile.TemporaryDirectory() as folder:
             save_checkpoint(Path(folder) / "last.pt", steps, **half)
             there, elsewhere = torch.get_rng_state(), seeded(77)
-            numpys_place = np.random.get_state()
+            before = {"numpy": numpys_state(), "Python": pythons_state()}
             if numpys:
                 np.random.seed(77)
             if pythons:
@@ -1614,10 +1653,11 @@ def _(case):
         places = {"where it was": there, "as it was before loading": elsewhere, "as at the beginning of the run": seeded(1), "seeded by the step": seeded(steps)}
         place = next((place for place, there in places.items() if torch.equal(loaded, there)), "somewhere else")
         case.record(f"{name}: torch's generator after loading", place, about="the generator")
-        if numpys:
-            same = [np.array_equal(one, other) for one, other in zip(numpys_place, np.random.get_state())]
-            place = "where it was" if all(same) else "elsewhere" if not same[1] else "at another place in its keys" if not same[2] else "without the number that it had in reserve"
-            case.record(f"{name}: numpy's generator after loading", place, about="the generator")
+        after = {"numpy": numpys_state(), "Python": pythons_state()}
+        for whose in [who for who, drew in (("numpy", numpys), ("Python", pythons)) if drew]:
+            same = [one == other for one, other in zip(before[whose], after[whose])]
+            place = "where it was" if all(same) else "elsewhere" if not same[0] else "at another place in its keys" if not same[1] else "without the number that it had in reserve"
+            case.record(f"{name}: {whose}'s generator after loading", place, about="the generator")
         rest = go_on(resumed, more, noise)
         same = all(torch.equal(a, b) for a, b in zip(whole["model"].state_dict().values(), resumed["model"].state_dict().values()))
         case.record(f"{name}: losses after the interruption", "bit-identical" if rest == losses[steps:] else "different", about="the comparison with the run that was not interrupted")
@@ -1628,7 +1668,7 @@ def _(case):
     interrupt("with dropout, after 2 of 5 steps", 2, 3)
     with case.part("numpy's and Python's generators", points=1):
         interrupt("numpy draws", 3, 2, dropout=0.0, numpys=True, size=3)  # an odd number of normal ones, so that numpy has one in reserve
-        interrupt("Python draws", 2, 2, dropout=0.0, pythons=True)
+        interrupt("Python draws", 3, 2, dropout=0.0, pythons=True)  # an odd number here, too
     ### BEGIN HIDDEN TESTS
     reload("SGD, path as text, step 0", 0, as_text=True, adam=False)
     reload("all but the optimiser", 123_456, wanted=("scheduler", "data", "model"))
@@ -1711,6 +1751,8 @@ misconceptions(
             says="numpy's generator gets its keys back, but another place in them than it had. Put back all that `get_state` gave."),  # fmt: skip
     mistake("numpy's number in reserve forgotten", ("np.random.set_state(states[\"numpy\"])", "np.random.set_state(states[\"numpy\"][:3])"),
             says="numpy's generator is put back without the last two entries of its state. It makes normal numbers in pairs and keeps the second in reserve: that one is lost."),  # fmt: skip
+    mistake("Python's number in reserve forgotten", ("random.setstate(states[\"python\"])", "random.setstate((*states[\"python\"][:2], None))"),
+            says="Python's generator is put back without the last entry of its state. `random.gauss` makes numbers in pairs and keeps the second in reserve: that one is lost."),  # fmt: skip
 )
 equivalents(
     "load_checkpoint",
@@ -1873,9 +1915,9 @@ def first_non_finite(model: nn.Module, *inputs: Any) -> str | None:
         inputs: what it is called with.
 
     Returns: the qualified name, as in `model.named_modules()`, of the first module that returns a
-        tensor with an entry that is not finite, perhaps within tuples, lists or dicts. "" if that
-        is the model itself, and no module in it. None if everything is finite. No hook stays
-        behind, also if the model raises an error.
+        tensor with an entry that is not finite, perhaps within tuples, lists or dicts, which may
+        hold one another. "" if that is the model itself, and no module in it. None if everything
+        that is returned is finite. No hook stays behind, also if the model raises an error.
     """
     ### BEGIN SOLUTION
     found: list[str] = []
@@ -1916,13 +1958,12 @@ def _(case):
             self.value, self.form, self.only_in = value, form, only_in
 
         def forward(self, x):
-            if isinstance(x, (tuple, list)):
-                x = x[-1]
-            x = x["y"] if isinstance(x, dict) else x
+            while not isinstance(x, Tensor):
+                x = x["y"] if isinstance(x, dict) else x[-1]
             y = x.clone()
             if self.value is not None and self.only_in in (None, self.training):
                 y[0, -1] = self.value
-            return {"tensor": y, "tuple": (x.abs().clamp(max=1), y), "head": (y, x), "list": [torch.ones_like(x), y], "dict": {"n": 3, "none": None, "y": y}}[self.form]
+            return {"nested": (torch.ones_like(x), [{"y": y}]), "tensor": y, "tuple": (x.abs().clamp(max=1), y), "head": (y, x), "list": [torch.ones_like(x), y], "dict": {"n": 3, "none": None, "y": y}}[self.form]
 
     class Block(nn.Module):
         """Two layers and something of its own in between."""
@@ -1973,6 +2014,7 @@ def _(case):
     ask("at the head of a tuple", nn.Sequential(nn.Linear(3, 3), Spoil(nan, "head"), Spoil()))
     ask("∞ handed on twice, then bounded", nn.Sequential(Spoil(inf), nn.Identity(), nn.Sigmoid()))
     ask("all is finite, a number and None beside it", nn.Sequential(nn.Linear(3, 3), Spoil(None, "dict"), Spoil()))
+    ask("in training mode only, trained", nn.Sequential(nn.Linear(3, 3), Spoil(nan, only_in=True), nn.Tanh()))
     ask("the model itself, no module in it", Spoil(inf))
 
     class Alone(Block):
@@ -1990,6 +2032,9 @@ def _(case):
     ### BEGIN HIDDEN TESTS
     ask("within a dict", nn.Sequential(Spoil(nan, "dict"), Spoil()))
     ask("within a list", nn.Sequential(nn.Tanh(), Spoil(inf, "list"), Spoil()))
+    ask("within a dict in a list in a tuple", nn.Sequential(nn.Tanh(), Spoil(nan, "nested"), Spoil()))
+    ask("what an inner block does after its layers", nn.Sequential(Alone(), nn.Tanh()))
+    ask("∞ comes in and is bounded at once", nn.Sequential(nn.Sigmoid(), nn.Linear(3, 3)), torch.full((2, 3), inf, device=case.device))
     ask("in evaluation mode only", nn.Sequential(nn.Linear(3, 3), Spoil(nan, only_in=False), nn.Tanh()), evaluating=True)
     ask("in training mode only, evaluated", nn.Sequential(nn.Linear(3, 3), Spoil(nan, only_in=True), nn.Tanh()), evaluating=True)
     ask("used first, registered last", nn.Sequential(Block(first=Spoil(nan), second=Spoil(inf))))
@@ -2052,6 +2097,8 @@ misconceptions(
             says="The names are gone through in the order of `named_modules`, where a block stands before its layers: the outermost is named. Go by the order in which modules return."),  # fmt: skip
     mistake("evaluation mode", ("    hooks = ", "    model.eval()\n    hooks = "),
             says="The model is put into evaluation mode; leave the mode as it is, since some NaN arise in one mode only."),  # fmt: skip
+    mistake("evaluated, the mode put back", ("    hooks = ", "    mode = model.training\n    model.eval()\n    hooks = "), ("            hook.remove()\n", "            hook.remove()\n        model.train(mode)\n"),
+            says="The model runs in evaluation mode, though its mode is put back afterwards; run it as it is, since some NaN arise in one mode only."),  # fmt: skip
     mistake("an empty text for nothing", ("found else None", "found else \"\""),
             says="Where everything is finite \"\" is returned, which is the name of the model itself; None is wanted."),  # fmt: skip
     mistake("all of them", ("return found[0] if found else None", "return \", \".join(found) or None"),
