@@ -725,15 +725,28 @@ class Zygote:
         except (OSError, ValueError):
             message = {}
         if message.get("type") != "ready":
+            how = self._how_it_ended()
             words = self._stderr()
             self.close()
-            raise ZygoteDied(f"the warm process did not start: {words or 'no message'}")
+            raise ZygoteDied(f"the warm process did not start; {how}: {words or 'no message'}")
         self.isolates_children = message.get("isolates") is True
         self.reason = str(message.get("reason", ""))
         self.missing = [str(line) for line in message.get("missing", [])]
         self.warm_threads = message.get("threads")
         self.huge_pages = int(message.get("huge", 0))
         self.start_seconds = time.monotonic() - began
+
+    def _how_it_ended(self) -> str:
+        """After a start that failed, in words."""
+        try:
+            code = self._process.wait(1.0) if self._process is not None else 0
+        except subprocess.TimeoutExpired:
+            return f"it was not ready after {self._start_timeout:g} s"
+        # bubblewrap, and what waits for a nursery, report a signal as a shell does
+        number = -code if code < 0 else code - 128
+        if number in {int(each) for each in signal.Signals}:
+            return f"it was ended by the signal {signal.Signals(number).name}"
+        return f"it ended with exit status {code}"
 
     def _stderr(self) -> str:
         self._errors.seek(0, os.SEEK_END)

@@ -602,9 +602,9 @@ class _Run:
             # what learners draw without a seed is the same from run to run: the same submission, the same result
             "random_seed": self.job.seed % 2**32,
         }
-        for fresh in (False, True):  # a zygote that broke is replaced once: nobody else pays for it
-            zygote = _zygote(self.papers, self.preload, self.job, fresh)
+        for fresh in (False, True):  # a zygote that broke or never came up is replaced once: nobody else pays for it
             try:
+                zygote = _zygote(self.papers, self.preload, self.job, fresh)
                 return engine.run_notebook(notebook, zygote, **options)
             except engine.ZygoteDied:
                 if fresh:

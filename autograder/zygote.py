@@ -21,6 +21,7 @@ import builtins
 import contextlib
 import ctypes
 import errno
+import faulthandler
 import fcntl
 import importlib
 import json
@@ -963,6 +964,7 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     """Import, report, then fork a kernel for each request until the control socket closes."""
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
+    faulthandler.enable()  # a crash of an import says where; kernels go without
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not options["sandboxed"]:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -991,6 +993,7 @@ def main(control_fd: int, options: dict[str, Any]) -> None:
     gc.collect()
     huge = use_huge_pages()
     gc.freeze()  # the collector of a fork leaves these objects, and so their pages, alone
+    faulthandler.disable()
     tasks = len(os.listdir("/proc/self/task"))
     ready = {
         "type": "ready",

@@ -26,6 +26,7 @@ from autograder.engine import (
     Limits,
     Session,
     Zygote,
+    ZygoteDied,
     can_fork,
     clean_outputs,
     run_notebook,
@@ -692,6 +693,33 @@ print(sorted(name for name in sys.modules if name in ("torch", "numpy", "matplot
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("unsafe", "ending", "words"),
+    [
+        # the first process of a namespace, as a sandboxed one is, cannot be killed from within
+        (True, "os.kill(os.getpid(), 9)", "it was ended by the signal SIGKILL: no message$"),
+        *(
+            (unsafe, *rest)
+            for unsafe in (False, True)
+            for rest in (
+                ("import ctypes; ctypes.string_at(0)", "it was ended by the signal SIGSEGV: (?s:.*)crashes.py"),
+                ("os._exit(3)", "it ended with exit status 3: no message$"),
+                ("time.sleep(60)", "it was not ready after 2 s: no message$"),
+            )
+        ),
+    ],
+)
+def test_a_warm_process_that_does_not_come_up_says_how_it_ended(
+    tmp_path: Path, unsafe: bool, ending: str, words: str
+) -> None:
+    if not unsafe and not sandboxed:
+        pytest.skip(no_sandbox)
+    (tmp_path / "crashes.py").write_text(f"import os, time\n{ending}\n")
+    timeout = 2.0 if "sleep" in ending else 180.0
+    with pytest.raises(ZygoteDied, match=f"^the warm process did not start; {words}"):
+        Zygote([tmp_path], preload=["crashes"], unsafe=unsafe, start_timeout=timeout).start()
 
 
 def test_the_warm_process_ends_with_its_starter(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import stat
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ import autograder
 from autograder import sample_class
 from autograder.answer import decode, encode
 from autograder.checks import capturing
-from autograder.engine import Session
+from autograder.engine import Session, ZygoteDied
 from autograder.grade import RESULT_FIELDS, GradingError, Limits, collect, grade
 from autograder.recording import CheckRecording, Recording
 from autograder.sandbox import available
@@ -451,6 +452,26 @@ def test_an_exercise_is_run_again_with_the_references_others_unless_it_is_blank(
     assert "`double`" in affine["message"]
 
 
+def test_a_warm_process_that_does_not_come_up_is_started_once_more(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def start(_papers: Path, _preload: list[str], _job: Any, fresh: bool, fails: int = 1) -> None:
+        asked.append(fresh)
+        if len(asked) <= fails:
+            raise ZygoteDied("the warm process did not start")
+
+    cells = [BLANK_DOUBLE.replace('raise NotImplementedError("implement double")', "return 2 * x"), RIGHT_AFFINE]
+    results, kernels = graded_here(course, tmp_path, monkeypatch, cells, start)
+    assert [result["status"] for result in results] == ["passed", "passed"] and kernels == 1
+    assert asked == [False, True]
+    asked.clear()
+    with pytest.raises(ZygoteDied):
+        graded_here(course, tmp_path, monkeypatch, cells, partial(start, fails=2))
+    assert asked == [False, True]
+
+
 QUADRUPLE = """
 # %%
 def quadruple(x: Tensor) -> Tensor:
@@ -492,7 +513,11 @@ def test_exercises_that_need_the_same_references_share_a_run(
 
 
 def graded_here(
-    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str]
+    course: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cells: list[str],
+    start: Callable[..., None] = lambda *_: None,
 ) -> tuple[list[dict[str, Any]], int]:
     """What a submission of these cells comes to, run in this process, and how many kernels it would have taken."""
     from autograder import grade as grader
@@ -519,7 +544,7 @@ def graded_here(
     nbformat.write(submission, tmp_path / "doubling.ipynb")
     ran = []
     monkeypatch.setattr(grader.engine, "run_notebook", lambda *a, **options: ran.append(1) or run_here(*a, **options))
-    monkeypatch.setattr(grader, "_zygote", lambda *_: None)
+    monkeypatch.setattr(grader, "_zygote", start)
     job = grader.Job(
         str(tmp_path / "doubling.ipynb"), str(course), notebook.key, 11, str(tmp_path / "recording"), Limits(), True
     )
