@@ -19,8 +19,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor | fl
     Args:
         parameters: can be gone through once (`model.parameters()` is a generator). Those whose
             `.grad` is None do not count. All on one device.
-        max_norm: largest Euclidean norm of all gradients together, > 0. Gradients whose norm is not
-            larger stay as they are.
+        max_norm: largest Euclidean norm of all gradients together, > 0; math.inf is no bound.
+            Gradients whose norm is not larger stay as they are.
 
     Returns: the norm before clipping, as a float or a tensor without dimensions; 0 if there is no
         gradient. The gradients keep their dtype; whether `.grad` is changed in place or replaced is
