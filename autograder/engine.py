@@ -720,13 +720,15 @@ class Zygote:
             self.close()
             raise ZygoteDied(f"the warm process could not be started: {failure[0]}") from failure[0]
         self._control.settimeout(self._start_timeout)
+        message, how = {}, ""
         try:
             message = json.loads(self._control.recv(1 << 16) or b"{}")
-        except (OSError, ValueError):
-            message = {}
+        except TimeoutError:
+            how = f"it was not ready after {self._start_timeout:g} s"
+        except (OSError, ValueError) as error:
+            how = f"what it says cannot be read ({error})"
         if message.get("type") != "ready":
-            how = self._how_it_ended()
-            words = self._stderr()
+            how, words = how or self._how_it_ended(), self._stderr()
             self.close()
             raise ZygoteDied(f"the warm process did not start; {how}: {words or 'no message'}")
         self.isolates_children = message.get("isolates") is True
@@ -737,11 +739,11 @@ class Zygote:
         self.start_seconds = time.monotonic() - began
 
     def _how_it_ended(self) -> str:
-        """After a start that failed, in words."""
+        """In words, once its socket is closed."""
         try:
-            code = self._process.wait(1.0) if self._process is not None else 0
+            code = self._process.wait(5.0) if self._process is not None else 0
         except subprocess.TimeoutExpired:
-            return f"it was not ready after {self._start_timeout:g} s"
+            return "it closed its socket"
         # bubblewrap, and what waits for a nursery, report a signal as a shell does
         number = -code if code < 0 else code - 128
         if number in {int(each) for each in signal.Signals}:
