@@ -622,6 +622,7 @@ def _error_in(cell: nbformat.NotebookNode) -> str:
 # -- what a worker keeps between submissions ---------------------------------------------------------------------------------
 
 _turn = threading.Lock()
+_orphaned = threading.Event()
 _courses: dict[tuple[str, str], tuple[Notebook, list[ReleaseCell], Path]] = {}
 _recordings: dict[str, Recording] = {}
 _zygotes: dict[tuple[str, bool, bool], engine.Zygote | OrdinaryKernels] = {}
@@ -661,6 +662,8 @@ def _preloads(notebook: Notebook) -> list[str]:
 
 def _zygote(papers: Path, preload: Sequence[str], job: Job, fresh: bool) -> engine.Zygote | OrdinaryKernels:
     """The warm process for one notebook's submissions; one a worker at a time, since each holds torch in memory."""
+    if _orphaned.is_set():
+        raise engine.ZygoteDied("nobody waits for this any more")
     key = (str(papers), job.unsafe, job.ordinary)
     current = _zygotes.get(key)
     if current is not None and (fresh or current.one_kernel_only):
@@ -682,7 +685,14 @@ def _zygote(papers: Path, preload: Sequence[str], job: Job, fresh: bool) -> engi
 def _begin_worker() -> None:
     """In a new worker process: end what it keeps warm with it, and leave what it has imported out of every later garbage collection."""
     util.Finalize(None, _close_worker, (), None, 10)
+    workers.end_with_parent(_close_orphan)
     gc.freeze()
+
+
+def _close_orphan() -> None:
+    """Nobody waits for this worker any more: as at its end, but in the middle of its work, which is not to go on meanwhile."""
+    _orphaned.set()
+    _close_worker()
 
 
 @atexit.register

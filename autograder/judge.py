@@ -23,7 +23,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2, tor
 
 Each is four times (bfloat16) to millions of times (float64) the dtype's rounding (2.2e-16, 1.2e-7, 7.8e-3, 9.8e-4): room for another order of summation and for
 an intermediate in lower precision, and far below what any mistake changes. `make stress` (`python -m tests.test_numbers --seeds 200`) measures
-what right solutions in other styles use of it (docs/numbers.md): on 200 seeds less than a half, the most in float16.
+what right solutions in other styles use of it: docs/numbers.md.
 """
 
 SMALLEST_SCALE = 1e-4

@@ -32,6 +32,7 @@ from autograder.notebook import Notebook, SourceError
 from autograder.ordinary import sockets_in
 from autograder.papers_view import papers_before, visible_papers
 from autograder.verdict import MIME
+from autograder.workers import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def run(
         (notebook for notebook in notebooks if notebook.key not in results),
         key=lambda notebook: (notebook.key in times, -times.get(notebook.key, notebook.minutes)),
     )
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), max_tasks_per_child=1, initializer=end_with_parent
+    ) as pool:
         futures = [
             pool.submit(run_one, root, notebook.key, parameters or {}, out.resolve(), jobs) for notebook in order
         ]

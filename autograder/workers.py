@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
-from multiprocessing import get_all_start_methods, get_context
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 
 PRELOAD = ["autograder.lean", "autograder.cli", "autograder.grade", "autograder.judge", "autograder.recording"]
@@ -28,6 +29,30 @@ def start_server() -> None:
         from multiprocessing.forkserver import ensure_running
 
         ensure_running()
+
+
+def end_with_parent(tidy: Callable[[], None] = lambda: None) -> None:
+    """In a worker: once the process that it works for is gone, `tidy` and end, whatever is being done, with all that was started.
+
+    A pool's workers hold both ends of what they wait at: killed, the process they work for would leave them waiting for ever.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        try:
+            tidy()
+        finally:
+            import psutil  # here it is no loss of time
+
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="autograder-orphan", daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -115,6 +115,16 @@ def test_what_is_tried_again_is_drawn_by_a_text_and_has_the_asked_size(course: P
     assert sum(map(len, drawn(notebooks, 99, "a").values())) == 2
 
 
+def test_a_modules_comments_and_docstrings_do_not_count_and_all_else_does(tmp_path: Path) -> None:
+    said = '"""A module."""\n# why\nX = 1\n"""Says what X is."""\ndef f(x):\n    """Twice."""\n    return x * 2\n'
+    silent, other = "X = 1\ndef f(x):\n    return x * 2", "X = 1\ndef f(x):\n    return x * 3"
+    digests = []
+    for number, text in enumerate((said, silent, other)):
+        (path := tmp_path / f"{number}.py").write_text(text)
+        digests.append(audit_module.code(path))
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_what_a_killed_process_leaves_behind_goes_with_the_audits_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", before := tempfile.gettempdir())
     source = "import os, tempfile; print(tempfile.mkdtemp(), flush=True); os.kill(os.getpid(), 9)"
