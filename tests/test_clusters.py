@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import threading
@@ -12,11 +11,11 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from autograder.grade import GradingError, Report, cluster, grade
 from autograder.sandbox import available
+from tests.conftest import learners, table
 
 dask = pytest.importorskip("dask")
 # workers are forked from the process that the grader's own are forked from, which has torch imported: the tests are quicker
@@ -28,19 +27,7 @@ COUNT = 8
 
 @pytest.fixture(scope="module")
 def submitted(built_course: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight learners, right and wrong, no two alike; each takes a moment, so that a worker can be lost in the middle."""
-    folder = tmp_path_factory.mktemp("submitted")
-    for number in range(COUNT):
-        node = nbformat.read(built_course / "notebooks" / "small-week0" / "doubling.ipynb", as_version=4)
-        for cell in node.cells:
-            if cell.metadata.get("nbgrader", {}).get("grade_id") == "double":
-                cell.source = (
-                    f"import time\ntime.sleep(0.3)\ndef double(x):\n    return {2 + number % 2} * x  # {number}"
-                )
-        path = folder / f"learner-{number}" / "small-week0" / "doubling.ipynb"
-        path.parent.mkdir(parents=True)
-        nbformat.write(node, path)
-    return folder
+    return learners(built_course, tmp_path_factory.mktemp("submitted"), COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +43,6 @@ def alone(built_course: Path, submitted: Path, tmp_path_factory: pytest.TempPath
 def local_cluster(alone: Path) -> Iterator[distributed.LocalCluster]:
     with distributed.LocalCluster(n_workers=4, threads_per_worker=1, dashboard_address=None) as started:
         yield started
-
-
-def table(out: Path) -> bytes:
-    """results.jsonl, with the clock's whole seconds taken out: a loaded machine may need one more."""
-    return re.sub(rb'"seconds": \d+', b'"seconds": 0', (out / "results.jsonl").read_bytes())
 
 
 def graded_there(course: Path, submitted: Path, alone: Path, out: Path, executor: Executor) -> Report:

@@ -1,0 +1,107 @@
+"""The grader itself is killed, at any moment: nothing goes on without it, what was done stays, and the next run ends with the same table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autograder.grade import grade
+from autograder.sandbox import available
+from autograder.workers import context, end_with_parent
+from tests.conftest import ROOT, learners, table
+
+needs_sandbox = pytest.mark.skipif(not available()[0], reason=f"no sandbox: {available()[1]}")
+COUNT = 8
+
+
+def ended(pids: Iterable[int]) -> bool:
+    """Whether all of them are gone, within half a minute."""
+    left, deadline = list(pids), time.monotonic() + 30
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = [pid for pid in left if runs(pid)]
+    return not left
+
+
+def runs(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_killed_at_random_moments_the_next_run_ends_with_the_same_table(built_course: Path, tmp_path: Path) -> None:
+    submitted, alone, out = learners(built_course, tmp_path / "submitted", COUNT), tmp_path / "alone", tmp_path / "out"
+    began = time.monotonic()
+    assert grade(built_course, submitted, alone, jobs=2, seed=11).ran == COUNT
+    whole = time.monotonic() - began
+    chance = random.Random(20170612)
+
+    def results() -> int:
+        return len(list((out / "cache").glob("graded/*.json")))
+
+    def run(until: Callable[[], bool]) -> int | None:
+        """The command, killed as soon as `until` says so; its exit status."""
+        command = [sys.executable, "-m", "autograder.cli", "grade", submitted, "--out", out, "--seed", "11", "-j", "2"]
+        process = subprocess.Popen(command, cwd=built_course, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not until():
+            time.sleep(0.01)
+        family: list[int] = []
+        if process.poll() is None:
+            family = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+            process.kill()
+        process.wait()
+        assert ended(family)
+        return process.returncode
+
+    def after(seconds: float) -> Callable[[], bool]:
+        end = time.monotonic() + seconds
+        return lambda: time.monotonic() > end
+
+    assert run(after(whole * chance.uniform(0, 0.5))) == -signal.SIGKILL
+    for more in (1, 2):  # surely in the middle
+        known = results()
+        assert run(lambda known=known, more=more: results() >= known + more) == -signal.SIGKILL  # type: ignore[misc]
+    assert 3 <= results() < COUNT
+    run(after(whole * chance.uniform(0, 0.5)))
+    assert run(lambda: False) == 0
+    assert table(out) == table(alone)
+    assert b'"status": "passed"' in table(out) and b'"status": "wrong"' in table(out)
+
+
+def begin(_: int) -> tuple[int, int]:
+    """In a worker: start a process that would outlive it."""
+    return os.getpid(), subprocess.Popen(["sleep", "300"]).pid
+
+
+def stay(_: int) -> None:
+    time.sleep(300)
+
+
+def orphans() -> None:
+    """Two workers that are busy and one that waits, and what they have started; then this process is gone."""
+    pools = [ProcessPoolExecutor(1, mp_context=context(), initializer=end_with_parent) for _ in range(3)]
+    pids = [pid for pool in pools for pid in pool.submit(begin, 0).result()]
+    for pool in pools[:2]:
+        pool.submit(stay, 0)
+    print(*pids, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_end_with_the_process_they_work_for_and_so_does_what_they_have_started() -> None:
+    command = [sys.executable, "-c", "from tests.test_killed import orphans; orphans()"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=120)
+    pids = [int(word) for word in done.stdout.split()]
+    assert len(pids) == 6 and ended(pids)
