@@ -153,7 +153,7 @@ def _words(item: Expected) -> str:
     points = (
         "full marks" if item.points == 1 else "no points" if not item.points else f"{item.points:.0%} of the points"
     )
-    return f"{item.status.replace('_', ' ')}, {points}"
+    return f"{item.status.replace('_', ' ')}, {points}" if item.status else points
 
 
 # -- writing submissions -----------------------------------------------------------------------------------------------------------
