@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from autograder import __version__
-from autograder.workers import start_server
+from autograder.workers import start_server, temporary_files_in_one_folder
 
 # where nobody sees a terminal (logs, CI), names are not cut to its width
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -28,6 +28,12 @@ class BadUsage(click.ClickException):
     """One line that says what is wrong and what to do; exit status 2."""
 
     exit_code = 2
+
+
+class Stopped(click.ClickException):
+    """Ctrl-C, with one line that says what is kept; exit status 130, as of a program that the signal ended."""
+
+    exit_code = 130
 
 
 def find_root() -> Path:
@@ -137,7 +143,6 @@ def audit(
     from autograder.audit import Plan, checks_page
     from autograder.audit import audit as audit_all
     from autograder.notebook import UnknownAssignment
-    from autograder.workers import temporary_files_in_one_folder
 
     root = find_root()
     progress, task = bar("auditing", None, as_json)
@@ -252,11 +257,14 @@ def run(
 
     root = find_root()
     try:
-        with progress:
+        with progress, temporary_files_in_one_folder():
             known = root / "build" / ("runs" if network else "runs-without-network") if cache else None
             runs = run_all(root, assignments, parameters, jobs, out, tell, known)
     except SourceError as error:
         raise BadUsage(str(error)) from error
+    except KeyboardInterrupt as error:
+        rest = "; what has run is kept, and the same command runs the rest" if cache else ""
+        raise Stopped(f"stopped{rest}") from error
     failed = [item for item in runs if not item.ok]
     if as_json:
         click.echo(json.dumps(to_json(runs)))
@@ -339,6 +347,8 @@ def grade(
             )
     except (GradingError, SourceError) as error:
         raise BadUsage(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise Stopped("stopped; what is graded is kept, and the same command goes on from there") from error
     if as_json:
         click.echo(
             json.dumps(

@@ -248,7 +248,11 @@ def _with_own_imports(source: str, imports: dict[str, str]) -> str:
 def grade_one(job: Job) -> Graded:
     """Grade one submission: a pure function of the job and the files it names. Never raises for what a submission holds."""
     with _turn:  # a cluster's worker may have several threads; what it keeps warm serves one submission at a time
-        return _grade_one(job)
+        try:
+            return _grade_one(job)
+        finally:
+            if _ending.is_set():  # kernels that this process has ended say nothing about a submission
+                threading.Event().wait()
 
 
 def _grade_one(job: Job) -> Graded:
@@ -622,7 +626,7 @@ def _error_in(cell: nbformat.NotebookNode) -> str:
 # -- what a worker keeps between submissions ---------------------------------------------------------------------------------
 
 _turn = threading.Lock()
-_orphaned = threading.Event()
+_ending = threading.Event()
 _courses: dict[tuple[str, str], tuple[Notebook, list[ReleaseCell], Path]] = {}
 _recordings: dict[str, Recording] = {}
 _zygotes: dict[tuple[str, bool, bool], engine.Zygote | OrdinaryKernels] = {}
@@ -662,8 +666,8 @@ def _preloads(notebook: Notebook) -> list[str]:
 
 def _zygote(papers: Path, preload: Sequence[str], job: Job, fresh: bool) -> engine.Zygote | OrdinaryKernels:
     """The warm process for one notebook's submissions; one a worker at a time, since each holds torch in memory."""
-    if _orphaned.is_set():
-        raise engine.ZygoteDied("nobody waits for this any more")
+    if _ending.is_set():
+        raise engine.ZygoteDied("this worker is being ended")
     key = (str(papers), job.unsafe, job.ordinary)
     current = _zygotes.get(key)
     if current is not None and (fresh or current.one_kernel_only):
@@ -685,13 +689,13 @@ def _zygote(papers: Path, preload: Sequence[str], job: Job, fresh: bool) -> engi
 def _begin_worker() -> None:
     """In a new worker process: end what it keeps warm with it, and leave what it has imported out of every later garbage collection."""
     util.Finalize(None, _close_worker, (), None, 10)
-    workers.end_with_parent(_close_orphan)
+    workers.end_with_parent(_close_early)
     gc.freeze()
 
 
-def _close_orphan() -> None:
-    """Nobody waits for this worker any more: as at its end, but in the middle of its work, which is not to go on meanwhile."""
-    _orphaned.set()
+def _close_early() -> None:
+    """In the middle of a worker's work, which is not to go on meanwhile."""
+    _ending.set()
     _close_worker()
 
 
@@ -903,22 +907,23 @@ def _graded_here(todo: dict[str, Job], jobs: int) -> Iterator[tuple[str, Graded 
                     running[submit(worker, key)] = key, worker, pools[worker]
 
     try:
-        begin()
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                key, worker, pool = running.pop(future)
-                error = future.exception()
-                shares.ended(worker)
-                if isinstance(error, BrokenProcessPool):  # it was killed, for want of memory perhaps: the rest goes on
-                    if pools[worker] is pool:
-                        pools[worker] = _one_process()
-                    if key not in again:  # it may have been the other one's fault
-                        again.add(key)
-                        shares.waiting[worker].appendleft(key)
-                        begin()
-                        continue
-                begin()
-                yield key, error if isinstance(error, Exception) else future.result()
+        with workers.ended_by_errors():
+            begin()
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    key, worker, pool = running.pop(future)
+                    error = future.exception()
+                    shares.ended(worker)
+                    if isinstance(error, BrokenProcessPool):  # killed, for want of memory perhaps: the rest goes on
+                        if pools[worker] is pool:
+                            pools[worker] = _one_process()
+                        if key not in again:  # it may have been the other one's fault
+                            again.add(key)
+                            shares.waiting[worker].appendleft(key)
+                            begin()
+                            continue
+                    begin()
+                    yield key, error if isinstance(error, Exception) else future.result()
     finally:
         for pool in pools:
             pool.shutdown(cancel_futures=True)

@@ -32,7 +32,7 @@ from autograder.notebook import Notebook, SourceError
 from autograder.ordinary import sockets_in
 from autograder.papers_view import papers_before, visible_papers
 from autograder.verdict import MIME
-from autograder.workers import end_with_parent
+from autograder.workers import end_with_parent, ended_by_errors
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,10 @@ def run(
         (notebook for notebook in notebooks if notebook.key not in results),
         key=lambda notebook: (notebook.key in times, -times.get(notebook.key, notebook.minutes)),
     )
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), max_tasks_per_child=1, initializer=end_with_parent
-    ) as pool:
+    )
+    with pool, ended_by_errors():
         futures = [
             pool.submit(run_one, root, notebook.key, parameters or {}, out.resolve(), jobs) for notebook in order
         ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing import active_children, connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 
 PRELOAD = ["autograder.lean", "autograder.cli", "autograder.grade", "autograder.judge", "autograder.recording"]
@@ -32,16 +33,19 @@ def start_server() -> None:
 
 
 def end_with_parent(tidy: Callable[[], None] = lambda: None) -> None:
-    """In a worker: once the process that it works for is gone, `tidy` and end, whatever is being done, with all that was started.
+    """In a worker: once the process that it works for is gone, and on SIGINT or SIGTERM, `tidy` and end, whatever is being done,
+    with all that was started.
 
     A pool's workers hold both ends of what they wait at: killed, the process they work for would leave them waiting for ever.
     """
     parent = parent_process()
     if parent is None:
         return
+    once = threading.Lock()
 
-    def watch() -> None:
-        connection.wait([parent.sentinel])
+    def end() -> None:
+        if not once.acquire(blocking=False):
+            return
         try:
             tidy()
         finally:
@@ -52,7 +56,27 @@ def end_with_parent(tidy: Callable[[], None] = lambda: None) -> None:
                     process.kill()
             os._exit(1)
 
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        end()
+
     threading.Thread(target=watch, name="autograder-orphan", daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # in a thread: what this one was doing may hold a lock that `tidy` needs
+        signal.signal(number, lambda *_: threading.Thread(target=end, daemon=True).start())
+
+
+@contextlib.contextmanager
+def ended_by_errors() -> Iterator[None]:
+    """Workers started in here are ended at once by whatever interrupts it: nobody waits for what they are doing."""
+    before = active_children()
+    try:
+        yield
+    except BaseException:
+        for child in active_children():
+            if child not in before:
+                child.terminate()
+        raise
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autograder.grade import grade
+from autograder import grade as grader
 from autograder.sandbox import available
 from autograder.workers import context, end_with_parent
 from tests.conftest import ROOT, learners, table
@@ -45,25 +46,26 @@ def runs(pid: int) -> bool:
 def test_killed_at_random_moments_the_next_run_ends_with_the_same_table(built_course: Path, tmp_path: Path) -> None:
     submitted, alone, out = learners(built_course, tmp_path / "submitted", COUNT), tmp_path / "alone", tmp_path / "out"
     began = time.monotonic()
-    assert grade(built_course, submitted, alone, jobs=2, seed=11).ran == COUNT
+    assert grader.grade(built_course, submitted, alone, jobs=2, seed=11).ran == COUNT
     whole = time.monotonic() - began
     chance = random.Random(20170612)
 
     def results() -> int:
         return len(list((out / "cache").glob("graded/*.json")))
 
-    def run(until: Callable[[], bool]) -> int | None:
-        """The command, killed as soon as `until` says so; its exit status."""
+    def run(until: Callable[[], bool], number: int = signal.SIGKILL) -> int:
+        """The command, which gets a signal as soon as `until` says so; its exit status."""
         command = [sys.executable, "-m", "autograder.cli", "grade", submitted, "--out", out, "--seed", "11", "-j", "2"]
-        process = subprocess.Popen(command, cwd=built_course, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, cwd=built_course, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while process.poll() is None and not until():
             time.sleep(0.01)
         family: list[int] = []
         if process.poll() is None:
             family = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-            process.kill()
-        process.wait()
+            process.send_signal(number)
+        said = process.communicate()[1]
         assert ended(family)
+        assert (b"what is graded is kept" in said) == (process.returncode == 130), said
         return process.returncode
 
     def after(seconds: float) -> Callable[[], bool]:
@@ -71,14 +73,27 @@ def test_killed_at_random_moments_the_next_run_ends_with_the_same_table(built_co
         return lambda: time.monotonic() > end
 
     assert run(after(whole * chance.uniform(0, 0.5))) == -signal.SIGKILL
-    for more in (1, 2):  # surely in the middle
+    for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):  # surely in the middle
         known = results()
-        assert run(lambda known=known, more=more: results() >= known + more) == -signal.SIGKILL  # type: ignore[misc]
-    assert 3 <= results() < COUNT
-    run(after(whole * chance.uniform(0, 0.5)))
+        assert run(lambda known=known: results() > known, number) == status  # type: ignore[misc]
+    assert 2 <= results() < COUNT
+    run(after(whole * chance.uniform(0, 0.5)), signal.SIGTERM)
     assert run(lambda: False) == 0
     assert table(out) == table(alone)
     assert b'"status": "passed"' in table(out) and b'"status": "wrong"' in table(out)
+
+
+def test_a_worker_that_is_being_ended_blames_no_submission(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = threading.Event()
+    monkeypatch.setattr(grader, "_ending", ending)
+    monkeypatch.setattr(grader, "_grade_one", lambda job: job)
+    assert grader.grade_one("a job") == "a job"  # type: ignore[arg-type,comparison-overlap]
+    monkeypatch.setattr(grader, "_turn", threading.Lock())  # the thread below keeps it
+    ending.set()
+    waits = threading.Thread(target=grader.grade_one, args=("a job",), daemon=True)
+    waits.start()
+    waits.join(0.3)
+    assert waits.is_alive()
 
 
 def begin(_: int) -> tuple[int, int]:
