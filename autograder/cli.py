@@ -78,7 +78,7 @@ def build(assignments: tuple[str, ...], check: bool, recordings: bool, as_json: 
 
     progress, task = bar("building", None, as_json)
     try:
-        with progress:
+        with progress, temporary_files_in_one_folder():
             report = build_all(
                 find_root(),
                 assignments,

@@ -1085,17 +1085,28 @@ def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache
         if all(stem.with_suffix(suffix).exists() for suffix in (".json", ".safetensors")):
             return
         stem.parent.mkdir(parents=True, exist_ok=True)
-        part = stem.with_name(f".{stem.name}")  # a run that is killed leaves nothing under the name itself
-        command = [sys.executable, "-m", "autograder.record", str(root), notebook.key, str(seed), str(part), "hidden"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise GradingError(
-                f"the solution of {notebook.key} gives no recording on this run's --seed, so nothing can be graded: {done.stderr.strip()}"
-            )
-        for suffix in (".safetensors", ".json"):
-            part.with_suffix(suffix).replace(stem.with_suffix(suffix))
+        # a run that is killed leaves nothing under the name itself
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=stem.parent) as folder:
+            part = Path(folder) / stem.name
+            command = [
+                sys.executable,
+                "-m",
+                "autograder.record",
+                str(root),
+                notebook.key,
+                str(seed),
+                str(part),
+                "hidden",
+            ]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise GradingError(
+                    f"the solution of {notebook.key} gives no recording on this run's --seed, so nothing can be graded: {done.stderr.strip()}"
+                )
+            for suffix in (".safetensors", ".json"):
+                part.with_suffix(suffix).replace(stem.with_suffix(suffix))
 
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
+    with workers.temporary_files_in_one_folder(), ThreadPoolExecutor(max(1, jobs)) as pool:
         list(pool.map(one, notebooks))
     return stems
 

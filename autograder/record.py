@@ -21,6 +21,7 @@ from autograder.answer import Answer, decode
 from autograder.judge import _difference, judge
 from autograder.notebook import Notebook, SourceError
 from autograder.recording import CheckRecording, Mistake, Recording
+from autograder.workers import end_with_parent
 
 
 def experiment_cells(notebook: Notebook, hidden: bool) -> list[tuple[str, str]]:
@@ -180,4 +181,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     main(sys.argv[1:])

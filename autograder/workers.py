@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children, connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
@@ -33,14 +34,12 @@ def start_server() -> None:
 
 
 def end_with_parent(tidy: Callable[[], None] = lambda: None) -> None:
-    """In a worker: once the process that it works for is gone, and on SIGINT or SIGTERM, `tidy` and end, whatever is being done,
-    with all that was started.
+    """In a process that works for another: once that is gone, and on SIGINT or SIGTERM, `tidy` and end, whatever is being done, with
+    all that was started.
 
     A pool's workers hold both ends of what they wait at: killed, the process they work for would leave them waiting for ever.
     """
-    parent = parent_process()
-    if parent is None:
-        return
+    parent, starter = parent_process(), os.getppid()
     once = threading.Lock()
 
     def end() -> None:
@@ -57,7 +56,11 @@ def end_with_parent(tidy: Callable[[], None] = lambda: None) -> None:
             os._exit(1)
 
     def watch() -> None:
-        connection.wait([parent.sentinel])
+        if parent is not None:
+            connection.wait([parent.sentinel])
+        else:  # no worker of a pool
+            while os.getppid() == starter:
+                time.sleep(0.5)
         end()
 
     threading.Thread(target=watch, name="autograder-orphan", daemon=True).start()
