@@ -140,14 +140,14 @@ def make_course(folder: Path) -> Path:
     return folder
 
 
-def learners(course: Path, folder: Path, count: int) -> Path:
-    """Submissions to the small course, right and wrong, no two alike; each takes a moment, so that it can be lost in the middle."""
+def learners(course: Path, folder: Path, count: int, seconds: float = 0.3) -> Path:
+    """Submissions to the small course, right and wrong, no two alike; each takes `seconds`, so that it can be lost in the middle."""
     for number in range(count):
         node = nbformat.read(course / "notebooks" / "small-week0" / "doubling.ipynb", as_version=4)
         for cell in node.cells:
             if cell.metadata.get("nbgrader", {}).get("grade_id") == "double":
                 cell.source = (
-                    f"import time\ntime.sleep(0.3)\ndef double(x):\n    return {2 + number % 2} * x  # {number}"
+                    f"import time\ntime.sleep({seconds})\ndef double(x):\n    return {2 + number % 2} * x  # {number}"
                 )
         path = folder / f"learner-{number}" / "small-week0" / "doubling.ipynb"
         path.parent.mkdir(parents=True)
