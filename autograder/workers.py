@@ -65,8 +65,9 @@ def end_with_parent(tidy: Callable[[], None] = lambda: None) -> None:
 
     threading.Thread(target=watch, name="autograder-orphan", daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # in a thread: what this one was doing may hold a lock that `tidy` needs
-        signal.signal(number, lambda *_: threading.Thread(target=end, daemon=True).start())
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell leaves it to what runs in its background
+            # in a thread: what this one was doing may hold a lock that `tidy` needs
+            signal.signal(number, lambda *_: threading.Thread(target=end, daemon=True).start())
 
 
 @contextlib.contextmanager
