@@ -701,7 +701,7 @@ def _close_early() -> None:
 
 @atexit.register
 def _close_worker() -> None:
-    for zygote in _zygotes.values():
+    for zygote in list(_zygotes.values()):
         zygote.close()
     _zygotes.clear()
     for folder in _folders:
@@ -1088,16 +1088,8 @@ def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache
         # a run that is killed leaves nothing under the name itself
         with tempfile.TemporaryDirectory(prefix=".part-", dir=stem.parent) as folder:
             part = Path(folder) / stem.name
-            command = [
-                sys.executable,
-                "-m",
-                "autograder.record",
-                str(root),
-                notebook.key,
-                str(seed),
-                str(part),
-                "hidden",
-            ]
+            arguments = map(str, (root, notebook.key, seed, part))
+            command = [sys.executable, "-m", "autograder.record", *arguments, "hidden"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise GradingError(

@@ -46,13 +46,14 @@ def end_with_parent(tidy: Callable[[], None] = lambda: None) -> None:
         if not once.acquire(blocking=False):
             return
         try:
-            tidy()
-        finally:
+            with contextlib.suppress(Exception):  # nobody is there to be told
+                tidy()
             import psutil  # here it is no loss of time
 
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
+        finally:
             os._exit(1)
 
     def watch() -> None:

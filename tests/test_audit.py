@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,6 +124,15 @@ def test_a_modules_comments_and_docstrings_do_not_count_and_all_else_does(tmp_pa
         (path := tmp_path / f"{number}.py").write_text(text)
         digests.append(audit_module.code(path))
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_orphan_audits_nothing_more(course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    gone = SimpleNamespace(is_alive=lambda: False)
+    monkeypatch.setattr(audit_module.multiprocessing, "parent_process", lambda: gone)
+    monkeypatch.setattr(audit_module, "audit_exercise", lambda *_: pytest.fail("it went on"))
+    with pytest.raises(SystemExit):
+        audit_module.audit_notebook(course, "small-week0/doubling", Plan(1, False))
 
 
 def test_what_a_killed_process_leaves_behind_goes_with_the_audits_folder(monkeypatch: pytest.MonkeyPatch) -> None:

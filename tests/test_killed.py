@@ -47,9 +47,8 @@ def runs(pid: int) -> bool:
 @pytest.mark.slow
 def test_killed_at_random_moments_the_next_run_ends_with_the_same_table(built_course: Path, tmp_path: Path) -> None:
     submitted, alone, out = tmp_path / "submitted", tmp_path / "alone", tmp_path / "out"
-    learners(
-        built_course, submitted, COUNT, seconds=1.0
-    )  # idle ones: however busy the machine is, some are left to be done
+    # idle ones: however busy the machine is, some are left to be done
+    learners(built_course, submitted, COUNT, seconds=1.0)
     began = time.monotonic()
     assert grader.grade(built_course, submitted, alone, jobs=2, seed=11).ran == COUNT
     whole = time.monotonic() - began
@@ -63,7 +62,8 @@ def test_killed_at_random_moments_the_next_run_ends_with_the_same_table(built_co
         command = [sys.executable, "-m", "autograder.cli", "grade", submitted, "--out", out, "--seed", "11", "-j", "2"]
         process = subprocess.Popen(
             command, cwd=built_course, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in a shell's background, it is ignored
+            # where the tests run in a shell's background, it is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         while process.poll() is None and not until():
             time.sleep(0.01)
