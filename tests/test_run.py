@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from autograder import run as runner
@@ -20,6 +21,21 @@ from autograder.ordinary import sockets_in
 from autograder.run import NotebookRun, run
 from autograder.sandbox import available, without_network
 from tests.conftest import ROOT, SMALL
+
+SLOW_TO_FINISH = """
+import time
+
+handlers = get_ipython().kernel.shell_handlers
+answer = handlers["kernel_info_request"]
+
+
+async def slow(*message):
+    await answer(*message)
+    time.sleep(1)
+
+
+handlers["kernel_info_request"] = slow
+"""
 
 
 class Inline:
@@ -132,6 +148,16 @@ def test_a_notebook_is_executed_quietly_and_by_sockets_of_its_own(
     assert done.ok and done.checks, done.error
     assert capfd.readouterr() == ("", "")
     assert len(made) == 1 and not made[0].exists()
+
+
+def test_a_kernel_that_is_slow_to_finish_its_last_answer_is_not_interrupted_at_it(
+    course: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLOW_TO_FINISH)])
+    nbformat.write(notebook, course / "solutions" / "small-week0" / "doubling.ipynb")
+    assert runner.run_one(course, "small-week0/doubling", {}, tmp_path / "out").error is None
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_whose_name_is_too_long_for_sockets_leaves_the_kernel_its_ports() -> None:
