@@ -36,6 +36,7 @@ from nbformat import NotebookNode
 
 from autograder import sandbox as sandboxes
 from autograder.sandbox import HOME, Sandbox, SandboxUnavailable
+from autograder.workers import how_it_ended
 
 
 class _LateEngine:
@@ -741,14 +742,9 @@ class Zygote:
     def _how_it_ended(self) -> str:
         """In words, once its socket is closed."""
         try:
-            code = self._process.wait(5.0) if self._process is not None else 0
+            return how_it_ended(self._process.wait(5.0) if self._process is not None else 0)
         except subprocess.TimeoutExpired:
             return "it closed its socket"
-        # bubblewrap, and what waits for a nursery, report a signal as a shell does
-        number = -code if code < 0 else code - 128
-        if number in {int(each) for each in signal.Signals}:
-            return f"it was ended by the signal {signal.Signals(number).name}"
-        return f"it ended with exit status {code}"
 
     def _stderr(self) -> str:
         self._errors.seek(0, os.SEEK_END)

@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
@@ -1090,10 +1089,10 @@ def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache
             part = Path(folder) / stem.name
             arguments = map(str, (root, notebook.key, seed, part))
             command = [sys.executable, "-m", "autograder.record", *arguments, "hidden"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
+            recorded, said = workers.run_to_its_end(command)
+            if not recorded:
                 raise GradingError(
-                    f"the solution of {notebook.key} gives no recording on this run's --seed, so nothing can be graded: {done.stderr.strip()}"
+                    f"the solution of {notebook.key} gives no recording on this run's --seed, so nothing can be graded: {said}"
                 )
             for suffix in (".safetensors", ".json"):
                 part.with_suffix(suffix).replace(stem.with_suffix(suffix))

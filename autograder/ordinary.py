@@ -20,7 +20,8 @@ from typing import Any, cast
 
 import nbformat
 import psutil
-from jupyter_client.manager import KernelManager
+from jupyter_client.manager import AsyncKernelManager, KernelManager
+from traitlets.config import Config
 
 from autograder.engine import (
     ANSWER_NAME,
@@ -58,6 +59,24 @@ def sockets_in(folder: str | os.PathLike[str]) -> dict[str, str]:
     if os.name != "posix" or len(os.fsencode(name)) > LONGEST_SOCKET:
         return {}
     return {"transport": "ipc", "ip": str(name)}
+
+
+class _Uninterrupted(AsyncKernelManager):
+    """Shuts a kernel down without interrupting it first.
+
+    papermill asks the kernel what it is and shuts it down on the answer. An interrupt that comes before the kernel is done with answering
+    puts an error on stderr, under a notebook that has succeeded.
+    """
+
+    async def _async_interrupt_kernel(self) -> None:
+        if not self.shutting_down:
+            await super()._async_interrupt_kernel()
+
+
+def papermill_kernel(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Arguments of `papermill.execute_notebook` for a kernel that says nothing of its own and has its sockets in `folder`."""
+    config = Config(KernelManager=sockets_in(folder))
+    return {"kernel_name": "python3", "kernel_manager_class": _Uninterrupted, "config": config}
 
 
 class OrdinaryKernels:

@@ -20,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from autograder.answer import Answer, decode
 from autograder.judge import _difference, judge
 from autograder.notebook import Notebook, SourceError
+from autograder.ordinary import papermill_kernel
 from autograder.recording import CheckRecording, Mistake, Recording
 from autograder.workers import end_with_parent
 
@@ -52,7 +53,7 @@ def record(notebook: Notebook, seed: int, hidden: bool, papers: Path | None = No
 
     Raises: SourceError if a cell fails, with the cell's own error.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as sockets:
         answers = Path(folder) / "answers"
         answers.mkdir()
         environment = {
@@ -68,7 +69,7 @@ def record(notebook: Notebook, seed: int, hidden: bool, papers: Path | None = No
         cells = [("plain", "\n".join(lines)), *experiment_cells(notebook, hidden)]
         try:
             papermill.execute_notebook(
-                as_notebook(cells), None, parameters={}, progress_bar=False, kernel_name="python3", cwd=folder
+                as_notebook(cells), None, parameters={}, progress_bar=False, cwd=folder, **papermill_kernel(sockets)
             )
         except PapermillExecutionError as error:
             raise SourceError(

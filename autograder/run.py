@@ -24,28 +24,14 @@ from autograder import lean  # noqa: F401  before nbformat
 # isort: split
 import nbformat
 import papermill
-from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
 from autograder.build import read_all
 from autograder.notebook import Notebook, SourceError
-from autograder.ordinary import sockets_in
+from autograder.ordinary import papermill_kernel
 from autograder.papers_view import papers_before, visible_papers
 from autograder.verdict import MIME
 from autograder.workers import end_with_parent, ended_by_errors
-
-
-class _Kernel(AsyncKernelManager):
-    """Shuts a kernel down without interrupting it first.
-
-    papermill asks the kernel what it is and shuts it down on the answer. An interrupt that comes before the kernel is done with answering
-    puts an error on stderr, under a notebook that has succeeded.
-    """
-
-    async def _async_interrupt_kernel(self) -> None:
-        if not self.shutting_down:
-            await super()._async_interrupt_kernel()
 
 
 @dataclass(frozen=True)
@@ -183,8 +169,7 @@ def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: i
         try:
             papermill.execute_notebook(
                 str(_built(root, key)), str(target),
-                parameters=parameters, progress_bar=False, kernel_name="python3", cwd=work,
-                kernel_manager_class=_Kernel, config=Config(KernelManager=sockets_in(sockets)),
+                parameters=parameters, progress_bar=False, cwd=work, **papermill_kernel(sockets),
             )  # fmt: skip
         except PapermillExecutionError as failure:
             error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}"

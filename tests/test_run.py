@@ -17,7 +17,7 @@ import pytest
 from autograder import run as runner
 from autograder.cli import BadUsage, _cut_off
 from autograder.notebook import SourceError
-from autograder.ordinary import sockets_in
+from autograder.ordinary import papermill_kernel, sockets_in
 from autograder.run import NotebookRun, run
 from autograder.sandbox import available, without_network
 from tests.conftest import ROOT, SMALL
@@ -143,7 +143,9 @@ def test_a_notebook_is_executed_quietly_and_by_sockets_of_its_own(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "")  # which run_one changes, in a process of its own elsewhere
     made: list[Path] = []
-    monkeypatch.setattr(runner, "sockets_in", lambda folder: made.append(Path(folder)) or sockets_in(folder))
+    monkeypatch.setattr(
+        runner, "papermill_kernel", lambda folder: made.append(Path(folder)) or papermill_kernel(folder)
+    )
     done = runner.run_one(ROOT, "transformer-week1/architecture", {}, tmp_path)
     assert done.ok and done.checks, done.error
     assert capfd.readouterr() == ("", "")
