@@ -75,6 +75,8 @@ def record(notebook: Notebook, seed: int, hidden: bool, papers: Path | None = No
             raise SourceError(
                 f"{notebook.path}: a cell fails: {error.ename}: {error.evalue}\n{_plain(error.traceback)}"
             ) from error
+        except RuntimeError as error:  # the kernel died, or did not come up
+            raise SourceError(f"{notebook.path}: {error}") from error
         return gather(notebook, {path.name: path.read_bytes() for path in answers.iterdir()})
 
 

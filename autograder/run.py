@@ -173,6 +173,8 @@ def run_one(root: Path, key: str, parameters: dict[str, Any], out: Path, jobs: i
             )  # fmt: skip
         except PapermillExecutionError as failure:
             error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}"
+        except RuntimeError as failure:  # the kernel died, or did not come up; the copy shows how far it came
+            error = str(failure)
         seconds = time.perf_counter() - began
     verdicts = verdicts_in(nbformat.read(target, as_version=4))
     return NotebookRun(

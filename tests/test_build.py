@@ -175,6 +175,13 @@ def test_a_source_that_breaks_a_rule_is_named_with_the_rule(course: Path, edit: 
     assert "doubling.py" in str(error.value)
 
 
+def test_a_solution_that_ends_its_kernel_is_named(course: Path) -> None:
+    source = course / "solutions" / "small-week0" / "doubling.py"
+    source.write_text(SMALL.replace("### BEGIN SOLUTION\n", "### BEGIN SOLUTION\n    import os; os._exit(3)\n", 1))
+    with pytest.raises(SourceError, match=r"doubling\.py: Kernel died"):
+        build(course)
+
+
 def test_papers_hold_the_exported_cells_and_import(built_course: Path) -> None:
     text = (built_course / "papers" / "small" / "doubling.py").read_text()
     assert "SOLUTION" not in text and "def double" in text and "Affine" not in text

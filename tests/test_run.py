@@ -162,6 +162,16 @@ def test_a_kernel_that_is_slow_to_finish_its_last_answer_is_not_interrupted_at_i
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_kernel_that_dies_is_that_notebooks_error(course: Path, tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in ("print('so far')", "import os; os._exit(3)", "1")]
+    path = course / "solutions" / "small-week0" / "doubling.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    (done,) = run(course, out=tmp_path / "out")
+    assert not done.ok and done.error == "Kernel died"
+    shown = nbformat.read(done.path, as_version=4).cells
+    assert shown[0].outputs[0].text == "so far\n" and not shown[2].outputs
+
+
 def test_a_folder_whose_name_is_too_long_for_sockets_leaves_the_kernel_its_ports() -> None:
     assert sockets_in("/tmp/short") == {"transport": "ipc", "ip": "/tmp/short/kernel"}
     assert sockets_in("/scratch/" + "é" * 45) == {}
