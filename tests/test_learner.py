@@ -8,12 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from papermill.exceptions import PapermillExecutionError
 
 from autograder.run import verdicts_in
@@ -116,20 +119,17 @@ def test_a_forbidden_call_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 def closure(names: list[str]) -> set[str]:
-    """Distributions that these need, themselves included."""
-    seen: set[str] = set()
-    while names:
-        name = re.split(r"[ ;<>=!~\[(]", names.pop())[0]
-        key = re.sub(r"[-_.]+", "-", name).lower()
-        if key in seen:
-            continue
-        try:
-            requires = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        seen.add(key)
-        names += [line for line in requires if "extra ==" not in line]
-    return seen
+    """Distributions that these need here, themselves included."""
+    seen: set[tuple[str, str]] = set()
+    wanted = [Requirement(name) for name in names]
+    while wanted:
+        needed = wanted.pop()
+        for extra in ("", *needed.extras):
+            if (each := (canonicalize_name(needed.name), extra)) not in seen:
+                seen.add(each)
+                lines = map(Requirement, importlib.metadata.requires(needed.name) or [])
+                wanted += [line for line in lines if line.marker is None or line.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +143,16 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
         ).strip()
     )
+    own = {path.name for path in target.iterdir()}
+    # Files, not folders: whatever is installed next to them must not be written into the environment that all tests share.
     for name in closure(["torch", "torchvision", "matplotlib", "ipykernel"]):
-        for file in importlib.metadata.files(name) or []:
-            first = file.parts[0]
-            source = Path(str(importlib.metadata.distribution(name).locate_file(first)))
-            if first != ".." and first != "__pycache__" and source.exists() and not (target / first).exists():
-                (target / first).symlink_to(source)
+        files = [file for file in importlib.metadata.files(name) or [] if file.parts[0] != ".."]
+        if not own.intersection(file.parts[0] for file in files):
+            for file in files:
+                place = target / file
+                if not place.exists() and Path(str(file.locate())).exists():
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.symlink_to(file.locate())
     return python
 
 
@@ -160,7 +164,16 @@ def test_a_notebook_opened_alone_installs_what_it_needs_and_leaves_torch_as_it_i
         code = "import torch, torchvision, matplotlib; print(torch.__version__, torch.__file__, torchvision.__version__, matplotlib.__version__)"
         return subprocess.check_output([bare_python, "-c", code], text=True, cwd=tmp_path)
 
-    before = versions()
+    def shared() -> dict[str, tuple[int, int]]:
+        """Every file that the tests' own environment has installed, by inode and time."""
+        found = {}
+        for path in Path(sysconfig.get_path("purelib")).rglob("*"):
+            if path.suffix != ".pyc":
+                about = path.lstat()
+                found[str(path)] = (about.st_ino, about.st_mtime_ns if path.is_file() else 0)
+        return found
+
+    before, installed = versions(), shared()
     source = tmp_path / "source"  # what the repository's address would give: the committed tree
     shutil.copytree(
         ROOT,
@@ -189,6 +202,7 @@ def test_a_notebook_opened_alone_installs_what_it_needs_and_leaves_torch_as_it_i
     assert "scaled_dot_product_attention: passed" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     assert "STOPPED AT CheckFailed" in done.stdout, "the second exercise is blank, so its check stops the run"
     assert versions() == before
+    assert shared() == installed, "nothing is written through the links"
     found = subprocess.check_output(
         [bare_python, "-c", "import autograder; print(autograder.__file__)"], text=True, cwd=tmp_path
     )
