@@ -63,7 +63,7 @@ PRELOAD = (
     "matplotlib.pyplot", "IPython", "safetensors.torch", "torch.nn.functional", "torch.utils.data",
     "autograder.authoring", "autograder.checks", "autograder.tally",
 )  # fmt: skip
-GRACE = 3.0  # seconds a cell has to answer an interrupt; a busy machine may take one to let it
+GRACE = 1.0  # seconds a cell has to answer an interrupt
 ANSWER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 MOST_EQUAL = 8  # threads of a kernel that run at the ordinary priority
 MOST_FRAME = 6 << 20

@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
@@ -1089,8 +1090,9 @@ def _make_recordings(root: Path, notebooks: Sequence[Notebook], seed: int, cache
             part = Path(folder) / stem.name
             arguments = map(str, (root, notebook.key, seed, part))
             command = [sys.executable, "-m", "autograder.record", *arguments, "hidden"]
-            recorded, said = workers.run_to_its_end(command)
-            if not recorded:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                said = done.stderr.strip() or workers.how_it_ended(done.returncode)
                 raise GradingError(
                     f"the solution of {notebook.key} gives no recording on this run's --seed, so nothing can be graded: {said}"
                 )

@@ -1,15 +1,14 @@
-"""Processes that work for this one: forked from a server that has imported the grader, where the system has such a thing. Imports nothing heavy itself."""
+"""Local worker processes: forked from a server that has imported the grader, where the system has such a thing. Imports nothing heavy itself."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from multiprocessing import active_children, connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 
@@ -78,19 +77,6 @@ def how_it_ended(code: int) -> str:
     if number in {int(each) for each in signal.Signals}:
         return f"it was ended by the signal {signal.Signals(number).name}"
     return f"it ended with exit status {code}"
-
-
-def run_to_its_end(command: Sequence[str | os.PathLike[str]]) -> tuple[bool, str]:
-    """Run our own code in a process: whether it succeeded, and else what it said, or how it ended.
-
-    One that a signal ends, or that ends without a word, was ended from outside, as by a system short of memory: it is run once more.
-    """
-    for _ in range(2):
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
-        said = done.stderr.strip()
-        if done.returncode == 0 or (done.returncode > 0 and said):
-            return done.returncode == 0, said
-    return False, f"{how_it_ended(done.returncode)}\n{said}".strip()
 
 
 @contextlib.contextmanager

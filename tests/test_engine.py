@@ -77,7 +77,7 @@ def family(kernel: Kernel) -> list[psutil.Process]:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         if not any(
             p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes if psutil.pid_exists(p.pid)
@@ -316,7 +316,7 @@ def test_a_loop_is_interrupted_and_the_next_cell_runs(kernel: Kernel, source: st
     start = time.monotonic()
     with pytest.raises(CellTimeout) as caught:
         kernel.execute("print('before')\n" + source, 0.5)
-    assert time.monotonic() - start < 20 and caught.value.result.outputs[-1].ename == "KeyboardInterrupt"
+    assert time.monotonic() - start < 2 and caught.value.result.outputs[-1].ename == "KeyboardInterrupt"
     assert "before" in caught.value.result.outputs[0].text
     assert shown(kernel, "'on'") == "'on'"
 
@@ -338,7 +338,7 @@ def test_what_does_not_answer_an_interrupt_is_killed(zygote: Zygote, source: str
         with pytest.raises(KernelDied) as caught:
             kernel.execute(source, 0.3)
         assert caught.value.reason == "timeout" and not kernel.alive
-    assert time.monotonic() - start < 20 and gone(processes)
+    assert time.monotonic() - start < 5 and gone(processes)
     with zygote.spawn() as following:
         assert shown(following, "1") == "1"
 
@@ -393,7 +393,7 @@ atexit.register(time.sleep, 300)
         processes = family(kernel)
         assert len(processes) >= 3
         start = time.monotonic()
-    assert time.monotonic() - start < 20 and gone(processes)
+    assert time.monotonic() - start < 5 and gone(processes)
 
 
 def test_a_forked_copy_of_the_kernel_answers_nothing(kernel: Kernel) -> None:
@@ -677,9 +677,9 @@ def test_a_notebook_without_metadata_runs(zygote: Zygote) -> None:
 def test_the_limit_of_the_submission_comes_before_the_cells(zygote: Zygote) -> None:
     start = time.monotonic()
     session = run_notebook(
-        notebook("import time", *["time.sleep(0.4)"] * 100), zygote, cell_timeout=30, submission_timeout=1
+        notebook("import time", *["time.sleep(0.4)"] * 10), zygote, cell_timeout=30, submission_timeout=1
     )
-    assert session.reason == "submission_timeout" and session.died_at is not None and time.monotonic() - start < 20
+    assert session.reason == "submission_timeout" and session.died_at is not None and time.monotonic() - start < 4
 
 
 def test_the_engine_itself_imports_no_torch() -> None:
@@ -740,7 +740,7 @@ os.kill(os.getpid(), 9)
         cwd=Path(__file__).resolve().parents[1],
     )
     pids = list(map(int, done.stdout.split()))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 5
     while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(pids) == 2 and not any(map(psutil.pid_exists, pids)), done.stderr

@@ -30,7 +30,7 @@ from autograder.grade import RESULT_FIELDS, GradingError, Limits, collect, grade
 from autograder.recording import CheckRecording, Recording
 from autograder.sandbox import available
 from autograder.verdict import STATUSES
-from tests.conftest import ROOT, table
+from tests.conftest import ROOT
 from tests.test_build import NOTEBOOKS
 
 pytestmark = pytest.mark.skipif(not available()[0], reason=f"no sandbox: {available()[1]}")
@@ -132,7 +132,7 @@ def test_a_run_that_lost_half_its_results_goes_on_where_it_was(graded, tmp_path:
         (copy / name).unlink()
     report = grade(ROOT, submitted, copy, jobs=2, limits=Limits(cell=6.0))
     assert report.ran == len(stored[::6]) + 1
-    assert table(copy) == table(grading)
+    assert (copy / "results.jsonl").read_bytes() == (grading / "results.jsonl").read_bytes()
 
 
 @pytest.mark.slow
@@ -231,12 +231,12 @@ def test_the_references_answers_are_made_once_for_each_content_and_seed(
 
     made = []
 
-    def run(command: list[str]) -> tuple[bool, str]:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         made.append(command[5])
         Recording("small-week0", "doubling", {}).save(Path(command[6]))
-        return True, ""
+        return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(grader.workers, "run_to_its_end", run)
+    monkeypatch.setattr(grader.subprocess, "run", run)
 
     def ask(seed: int) -> Path:
         return grader._make_recordings(course, read_all(course), seed, tmp_path, 1)["small-week0/doubling"]
@@ -247,6 +247,18 @@ def test_the_references_answers_are_made_once_for_each_content_and_seed(
     source = course / "solutions" / "small-week0" / "doubling.py"
     source.write_text(source.read_text().replace("return secret_name * x", "return x * secret_name"))
     assert ask(1) != first and made == ["1", "2", "1"]
+
+
+def test_a_recording_that_ends_without_a_word_says_how(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autograder import grade as grader
+    from autograder.build import read_all
+
+    killed = subprocess.CompletedProcess([], -signal.SIGKILL, "", "")
+    monkeypatch.setattr(grader.subprocess, "run", lambda *_, **__: killed)
+    with pytest.raises(grader.GradingError, match=r"small-week0/doubling gives no recording .*SIGKILL"):
+        grader._make_recordings(course, read_all(course), 1, tmp_path, 1)
 
 
 def test_a_seed_on_which_the_reference_fails_grades_nobody(course: Path, tmp_path: Path) -> None:

@@ -807,7 +807,7 @@ def test_a_notebook_with_huge_outputs_is_read_without_them(tmp_path):
     path = written_to(tmp_path, raw)
     start = time.process_time()
     notebook = read_submission(path)
-    assert time.process_time() - start < 15
+    assert time.process_time() - start < 5
     assert planned(match(notebook, RELEASE)) == PLAN
     assert all(cell.get("outputs", []) == [] for cell in notebook.cells)
 
@@ -890,6 +890,6 @@ def test_a_huge_notebook_is_matched_in_bounded_time(cells):
     notebook = notebook_from(raw)
     found = match(notebook, RELEASE)
     plan = assemble(found, RELEASE)
-    assert time.process_time() - start < 15
+    assert time.process_time() - start < 6
     assert len(found.flags) <= matching.MAX_FLAGS + 1
     assert sum(cell.role == "check" for cell in plan) == 3
