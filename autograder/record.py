@@ -51,7 +51,7 @@ def record(notebook: Notebook, seed: int, hidden: bool, papers: Path | None = No
         hidden: with the hidden cases (grading) or without (what is shipped).
         papers: a folder that holds the `papers` package as this notebook may see it; None for the installed one.
 
-    Raises: SourceError if a cell fails, with the cell's own error.
+    Raises: SourceError if a cell fails, with the cell's own error, or if the kernel dies.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as sockets:
         answers = Path(folder) / "answers"
